@@ -1,0 +1,90 @@
+/* tokenizer.h: text to ids and back: byte-level BPE as GPT-2, SmolLM and Aquila use it.
+ *
+ * A tokenizer is immutable after it is built and may be shared by threads. Encoding is linear in the length of the text on any
+ * input. Same ids as Hugging Face `tokenizers` for the same files. */
+#ifndef AQ_FRONTEND_TOKENIZER_H
+#define AQ_FRONTEND_TOKENIZER_H
+
+#include "ir/arena.h"
+
+typedef struct aq_bytes {
+    const char *s;
+    uint32_t n;
+} aq_bytes;
+
+typedef enum aq_tokenizer_kind { AQ_TOKENIZER_NONE, AQ_TOKENIZER_BPE } aq_tokenizer_kind;
+
+/* gpt2: GPT-2's pattern. smollm: digits split one by one, then GPT-2's pattern (tokenizer.json: Sequence[Digits, ByteLevel]). */
+typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM } aq_pretokenizer;
+
+typedef struct aq_added_token {
+    aq_bytes text; /* raw bytes, not in GPT-2's printable alphabet */
+    int32_t id;
+    uint8_t special, lstrip, rstrip, normalized, single_word;
+} aq_added_token;
+
+/* What a file says of a tokenizer; strings point into memory of whoever filled it and are copied by aq_tokenizer_build. */
+typedef struct aq_tokenizer_source {
+    aq_tokenizer_kind kind;
+    const char *place;          /* file, for messages */
+    aq_pretokenizer pre;
+    uint8_t add_prefix_space;
+    uint32_t n_vocab;           /* entry i of vocab is the text of id i in GPT-2's printable alphabet; n = 0 for holes */
+    const aq_bytes *vocab;
+    uint32_t n_merges;          /* "left right", in rank order */
+    const aq_bytes *merges;
+    uint32_t n_added;
+    const aq_added_token *added;
+    int32_t bos, eos, pad, unk; /* -1 where none */
+    uint8_t add_bos, add_eos;   /* what the file's own encoder adds by default */
+} aq_tokenizer_source;
+
+typedef struct aq_tokenizer aq_tokenizer;
+
+/* Copies what it needs. AQ_REFUSED: duplicate or missing entries, a merge of unknown parts, more than 2^24 entries ... */
+AQ_MUST_USE aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **out);
+/* From a folder (tokenizer.json, else vocab.json + merges.txt + added_tokens.json + special_tokens_map.json), or one of these files. */
+AQ_MUST_USE aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out);
+/* The same up to the source, for aq_checkpoint_open; everything allocated in `arena`. kind NONE and AQ_OK if the folder has no tokenizer files. */
+AQ_MUST_USE aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_tokenizer_source *out);
+void aq_tokenizer_close(aq_tokenizer *t);
+
+uint32_t aq_tokenizer_size(const aq_tokenizer *t);      /* one more than the largest id */
+int32_t aq_tokenizer_bos(const aq_tokenizer *t);        /* -1: none; likewise eos, pad, unk */
+int32_t aq_tokenizer_eos(const aq_tokenizer *t);
+int32_t aq_tokenizer_pad(const aq_tokenizer *t);
+int32_t aq_tokenizer_unk(const aq_tokenizer *t);
+int aq_tokenizer_adds_bos(const aq_tokenizer *t);
+int aq_tokenizer_adds_eos(const aq_tokenizer *t);
+/* The id whose whole text (raw bytes; added tokens first) is s, or -1. */
+int32_t aq_tokenizer_find(const aq_tokenizer *t, const char *s, size_t n);
+int aq_tokenizer_is_special(const aq_tokenizer *t, int32_t id);
+/* The raw bytes of an id; n = 0 for a hole or an id out of range. */
+aq_bytes aq_tokenizer_text(const aq_tokenizer *t, int32_t id);
+
+/* ids of text[0..n) (any bytes). Appended to *ids (grown through aq_mem_resize; start with {0}); nothing is added at the ends.
+ * match_special 0: texts of added tokens are ordinary text (for text that a user typed inside a template). */
+typedef struct aq_ids {
+    int32_t *at;
+    size_t n, room;
+} aq_ids;
+AQ_MUST_USE aq_status aq_tokenizer_encode(const aq_tokenizer *t, const char *text, size_t n, int match_special, aq_ids *ids);
+AQ_MUST_USE aq_status aq_ids_push(aq_ids *ids, int32_t id);
+void aq_ids_close(aq_ids *ids);
+
+/* Streaming decode: feeds one id and gives the bytes that are certain now: an incomplete UTF-8 sequence is held back (at most 3
+ * bytes), invalid bytes come out as U+FFFD exactly where Hugging Face decoders put it. *out is valid until the next call. */
+typedef struct aq_decoder {
+    const aq_tokenizer *tokenizer;
+    int skip_special;
+    char held[8];
+    uint8_t n_held;
+    char *out;
+    size_t out_room;
+} aq_decoder;
+aq_decoder aq_decoder_open(const aq_tokenizer *t, int skip_special);
+AQ_MUST_USE aq_status aq_decoder_push(aq_decoder *d, int32_t id, aq_bytes *out);
+AQ_MUST_USE aq_status aq_decoder_finish(aq_decoder *d, aq_bytes *out); /* what was held back, as U+FFFD */
+void aq_decoder_close(aq_decoder *d);
+
+#endif

@@ -1,0 +1,16 @@
+/* clock.c: monotonic and wall time. */
+#define _POSIX_C_SOURCE 200809L
+#include "ir/clock.h"
+#include <time.h>
+
+static int64_t fixed;
+
+int64_t aq_clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t aq_clock_wall_s(void) { return fixed ? fixed : (int64_t)time(NULL); }
+
+void aq_clock_fix(int64_t wall_s) { fixed = wall_s; }

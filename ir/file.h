@@ -1,0 +1,36 @@
+/* file.h: the door to files: read by mapping, write beside and rename. Nothing else calls open. */
+#ifndef AQ_IR_FILE_H
+#define AQ_IR_FILE_H
+
+#include "ir/status.h"
+
+/* A whole file, mapped read-only. bytes is NULL and size 0 for an empty file. */
+typedef struct aq_file {
+    const unsigned char *bytes;
+    size_t size;
+    int64_t mtime_ns;
+} aq_file;
+
+/* Refuses what is not a regular file (AQ_REFUSED) and what is not there (AQ_REFUSED, "no such file"). */
+AQ_MUST_USE aq_status aq_file_map(const char *path, aq_file *out);
+void aq_file_unmap(aq_file *f);
+
+/* 0 nothing there, 1 a regular file, 2 a folder, 3 something else. */
+int aq_file_kind(const char *path);
+
+/* A file being written: bytes go to "PATH.tmp.PID.N" beside it; commit does fsync, rename, fsync of the folder; abandon (or
+ * a failed commit) removes the temporary file. PATH "-" is standard output. */
+typedef struct aq_file_writer aq_file_writer;
+AQ_MUST_USE aq_status aq_file_create(const char *path, aq_file_writer **out);
+AQ_MUST_USE aq_status aq_file_append(aq_file_writer *w, const void *bytes, size_t size);
+AQ_MUST_USE aq_status aq_file_commit(aq_file_writer *w); /* w is gone afterwards, whatever the outcome */
+void aq_file_abandon(aq_file_writer *w);                 /* NULL is fine */
+
+/* Makes the folder and its parents; fine if it is there. */
+AQ_MUST_USE aq_status aq_file_make_folder(const char *path);
+
+/* Reads all of standard input ("-") or of a file into memory the caller frees with aq_mem_free; at most `limit` bytes.
+ * A NUL byte follows the last. */
+AQ_MUST_USE aq_status aq_file_read(const char *path, size_t limit, char **out_bytes, size_t *out_size);
+
+#endif

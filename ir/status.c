@@ -1,0 +1,68 @@
+/* status.c: the thread's last message; checked size arithmetic. */
+#include "ir/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char message[1024];
+static _Thread_local char detail[1024];
+
+/* Control characters out of hostile files must not reach a terminal, and a refusal is one line. */
+static void make_printable(char *s) {
+    for (; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
+            *s = '?';
+}
+
+aq_status aq_fail(aq_status code, const char *place, const char *format, ...) {
+    char text[sizeof message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (place && *place) {
+        char full[2 * sizeof message];
+        snprintf(full, sizeof full, "%s: %s", place, text);
+        memcpy(message, full, sizeof message - 1);
+    } else {
+        memcpy(message, text, sizeof message - 1);
+    }
+    message[sizeof message - 1] = 0;
+    make_printable(message);
+    detail[0] = 0;
+    return code;
+}
+
+aq_status aq_fail_prefix(aq_status code, const char *prefix) {
+    char old[sizeof message];
+    memcpy(old, message, sizeof old);
+    return aq_fail(code, prefix, "%s", old);
+}
+
+const char *aq_error(void) { return message; }
+
+void aq_error_set_detail(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(detail, sizeof detail, format, args);
+    va_end(args);
+}
+
+const char *aq_error_detail(void) { return detail; }
+
+aq_status aq_size_mul(size_t a, size_t b, const char *what, size_t *out) {
+    size_t r;
+    if (__builtin_mul_overflow(a, b, &r) || r > PTRDIFF_MAX)
+        return aq_fail(AQ_REFUSED, what, "size overflows: %zu * %zu", a, b);
+    *out = r;
+    return AQ_OK;
+}
+
+aq_status aq_size_add(size_t a, size_t b, const char *what, size_t *out) {
+    size_t r;
+    if (__builtin_add_overflow(a, b, &r) || r > PTRDIFF_MAX)
+        return aq_fail(AQ_REFUSED, what, "size overflows: %zu + %zu", a, b);
+    *out = r;
+    return AQ_OK;
+}
