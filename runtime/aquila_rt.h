@@ -1,0 +1,105 @@
+/* aquila_rt.h: load a plan, bind weights, run. C99, no third-party type; links libc only. (One of the two public headers.)
+ *
+ *   aq_rt_plan_load -> aq_rt_weights_bind -> aq_rt_session_open -> { aq_rt_batch_... aq_rt_step } -> close in the other order
+ *
+ * Steps allocate nothing. One session is used by one thread at a time; plan and weights may be shared by sessions. */
+#ifndef AQUILA_RT_H
+#define AQUILA_RT_H
+
+#include "ir/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct aq_plan;
+typedef struct aq_rt_plan aq_rt_plan;
+typedef struct aq_rt_weights aq_rt_weights;
+typedef struct aq_rt_session aq_rt_session;
+
+/* Maps and checks an .aqp file, loads its code (own ELF loader; pages become read+execute only), checks that this processor has the
+ * features of the plan's target (AQ_MISSING names the feature). */
+AQ_MUST_USE aq_status aq_rt_plan_load(const char *path, aq_rt_plan **out);
+/* The same from memory; `bytes` (64-byte aligned) must outlive the plan. */
+AQ_MUST_USE aq_status aq_rt_plan_from_memory(const char *name, const void *bytes, size_t size, aq_rt_plan **out);
+void aq_rt_plan_close(aq_rt_plan *p);
+const struct aq_plan *aq_rt_plan_tables(const aq_rt_plan *p); /* ir/plan.h */
+
+/* Where the bytes of a weight come from: fills in the stored tensor of that house name. dtype: the enum of ir/dtype.h; dim: its shape.
+ * rotate_half: rows of each head still have to be interleaved. Returns AQ_REFUSED if there is none. */
+typedef struct aq_rt_tensor {
+    const void *data;
+    size_t bytes;
+    uint32_t dtype, rank;
+    int64_t dim[4];
+    int rotate_half;
+} aq_rt_tensor;
+typedef aq_status (*aq_rt_tensor_source)(void *user, const char *name, aq_rt_tensor *out);
+
+/* Binds every weight of the plan: as stored ones point into the source's memory (which must outlive the binding), others are packed by
+ * their recipe on `threads` threads into `cache_folder` (one file a model, keyed by the hash of the stored tensors and the recipes, written
+ * beside and renamed, mapped; NULL: into memory). Checks dtype and shape of each. progress may be NULL: called with done and all bytes. */
+AQ_MUST_USE aq_status aq_rt_weights_bind(const aq_rt_plan *p, aq_rt_tensor_source source, void *user, const char *cache_folder, int threads,
+                                         void (*progress)(void *user, uint64_t done, uint64_t all), void *progress_user, aq_rt_weights **out);
+void aq_rt_weights_close(aq_rt_weights *w);
+
+typedef struct aq_rt_limits {
+    int64_t context;    /* positions a sequence can hold; rounded up to pages */
+    int64_t sequences;  /* B */
+    int64_t batch;      /* T: most tokens a step takes; longer prompts go in chunks */
+    int64_t outputs;    /* O: most rows of logits a step gives */
+    int threads;
+} aq_rt_limits;
+
+/* The exact bytes that aq_rt_session_open with these limits allocates, by kind; equal to what it does, byte for byte. */
+typedef struct aq_rt_memory {
+    uint64_t cache, activations, local, tables, total;
+    uint64_t weights_packed, weights_mapped, plan; /* of the binding and the plan, for the sum a user wants; not in total */
+} aq_rt_memory;
+AQ_MUST_USE aq_status aq_rt_memory_of(const aq_rt_plan *p, const aq_rt_limits *limits, aq_rt_memory *out);
+
+AQ_MUST_USE aq_status aq_rt_session_open(const aq_rt_plan *p, const aq_rt_weights *w, const aq_rt_limits *limits, aq_rt_session **out);
+void aq_rt_session_close(aq_rt_session *s);
+uint64_t aq_rt_session_bytes(const aq_rt_session *s); /* allocated; equals aq_rt_memory.total */
+
+/* Feeds n tokens of sequence `seq` (0 .. sequences-1) behind what it holds, in chunks of at most `batch`; gives logits [n_want, V] f32 of the
+ * last n_want of them (n_want <= outputs; pointer valid until the next call). AQ_REFUSED: no room left (names the limit), a token out of
+ * range. */
+AQ_MUST_USE aq_status aq_rt_feed(aq_rt_session *s, int64_t seq, const int32_t *tokens, int64_t n, int64_t n_want, const float **out_logits);
+
+/* One step of several sequences: row i is token tokens[i] of sequence seq[i] (equal ones together); logits of each row with want[i]. */
+AQ_MUST_USE aq_status aq_rt_step(aq_rt_session *s, const int32_t *tokens, const int64_t *seq, const uint8_t *want, int64_t n, const float **out_logits);
+
+int64_t aq_rt_length(const aq_rt_session *s, int64_t seq);
+/* Forgets positions from `length` on (0: all); frees their pages. */
+AQ_MUST_USE aq_status aq_rt_truncate(aq_rt_session *s, int64_t seq, int64_t length);
+/* 1 asks a running feed to stop at the next step with AQ_INTERRUPTED; callable from a signal handler. */
+void aq_rt_interrupt(aq_rt_session *s);
+
+/* --- sampling (aquila.md section 4): temperature, top k (ties at the k-th kept), top p on the cumulative probability BEFORE a token ------- */
+typedef struct aq_rt_sampling {
+    double temperature, top_p; /* 0 = greedy */
+    int64_t top_k;             /* 0 = all */
+    uint64_t seed;
+    int order;                 /* 0: temperature, top k, top p. 1 (aquila2): top p, top k, then temperature */
+} aq_rt_sampling;
+typedef struct aq_rt_sampler aq_rt_sampler;
+AQ_MUST_USE aq_status aq_rt_sampler_open(const aq_rt_sampling *how, int64_t vocab, aq_rt_sampler **out);
+/* Token and its log-probability under the model (temperature 1, nothing cut). Same seed, same logits: same tokens. */
+int32_t aq_rt_sample(aq_rt_sampler *s, const float *logits, double *out_logprob);
+void aq_rt_sampler_close(aq_rt_sampler *s);
+
+/* Per step times of the last feed or step, for bench and trace: kernel name and nanoseconds. n = 0 unless tracing is on. */
+void aq_rt_trace(aq_rt_session *s, int on);
+typedef struct aq_rt_trace_row {
+    const char *kernel;
+    int32_t layer;
+    uint32_t count;
+    int64_t ns;
+} aq_rt_trace_row;
+uint32_t aq_rt_trace_rows(const aq_rt_session *s, aq_rt_trace_row *out, uint32_t room);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
