@@ -56,6 +56,20 @@ typedef enum aq_attr_key {
     AQ_ATTR_COUNT
 } aq_attr_key;
 
+typedef enum aq_attr_kind { AQ_ATTR_KIND_NUM, AQ_ATTR_KIND_FLAG, AQ_ATTR_KIND_DTYPE, AQ_ATTR_KIND_TEXT, AQ_ATTR_KIND_DIMS } aq_attr_kind;
+const char *aq_attr_name(aq_attr_key key); /* total for 0 < key < AQ_ATTR_COUNT */
+aq_attr_kind aq_attr_kind_of(aq_attr_key key);
+aq_attr_key aq_attr_by_name(const char *name, size_t n); /* AQ_ATTR_NONE if there is none */
+
+/* The arrays of a batch by their row in batch.def: -1 if there is none of that name; NULL past the end. dims: names of symbols. */
+typedef struct aq_batch_field {
+    const char *name;
+    uint8_t rank;
+    const char *dim[2];
+} aq_batch_field;
+int aq_batch_field_by_name(const char *name, size_t n);
+const aq_batch_field *aq_batch_field_of(int i);
+
 /* A size: k, or k * symbol. Sums do not occur. */
 typedef struct aq_dim {
     int64_t k;
@@ -119,7 +133,7 @@ typedef struct aq_body {
     AQ_VEC(aq_id) results;     /* values */
     struct aq_schedule *schedule; /* region: how, if said or chosen */
     const char *by_nest;       /* region: `by nest @name` */
-    const char *why;           /* region: one line of the cost model for --explain */
+    struct aq_cost *cost;      /* region: what `cost` found (passes/cost.h); not part of the text */
 } aq_body;
 
 /* A weight or a state of the module. Unrolled by `repeat`: name "wq.3", base "wq", layer 3. */
@@ -139,6 +153,13 @@ typedef struct aq_state {
     aq_layout layout;
 } aq_state;
 
+/* What a pass decided about an edge, for --explain: the value, the node that reads it, and why they share a kernel or do not. */
+typedef struct aq_note {
+    aq_id value, reader;
+    uint8_t fused;
+    const char *why;
+} aq_note;
+
 typedef struct aq_module {
     aq_arena arena;
     const char *file;            /* for messages */
@@ -153,6 +174,7 @@ typedef struct aq_module {
     AQ_VEC(aq_state) states;     /* from 0 */
     AQ_VEC(aq_id) graphs;        /* bodies */
     AQ_VEC(struct aq_nest *) nests;
+    AQ_VEC(aq_note) notes;       /* from 0; not part of the text */
 } aq_module;
 
 /* Opens an empty module in *m. Closing frees all it holds. */

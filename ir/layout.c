@@ -1,0 +1,231 @@
+/* layout.c: the formulas of layout.def. aq_layout_offset and aq_layout_get are the definition; aq_layout_pack_panel is the fast way to
+ * the same bytes and is tested against them. Panels of block types are written a 32-bit word at a time: four bytes of one row, which is
+ * how the layout keeps them, so packing runs at about the speed of memory. */
+#include "ir/layout.h"
+
+#include <string.h>
+
+static const char *const names[] = {
+#define LAYOUT(ID, name, doc) #name,
+#include "ir/layout.def"
+#undef LAYOUT
+};
+
+enum { R = AQ_PANEL_ROWS, G = 32 };
+
+const char *aq_layout_name(aq_layout l) { return names[l]; }
+
+aq_layout aq_layout_by_name(const char *name, size_t n) {
+    int i = 0;
+    while (i < AQ_LAYOUT_COUNT && (strlen(names[i]) != n || memcmp(names[i], name, n)))
+        i++;
+    return (aq_layout)i;
+}
+
+static int is_block(aq_dtype t) { return aq_dtype_of(t)->block > 1; }
+
+/* Bytes of one group of 16 rows by 32 elements in PANEL, 0 if the type has none. */
+static size_t group_bytes(aq_dtype t) {
+    switch (t) {
+    case AQ_Q4_1: return R * 16 + 4 * R;
+    case AQ_Q4_0: return R * 16 + 2 * R;
+    case AQ_Q8_0: return R * 32 + 2 * R;
+    default: return 0;
+    }
+}
+
+static aq_status count(const int64_t *dim, int rank, const char *what, size_t *out) {
+    size_t n = 1;
+    for (int i = 0; i < rank; i++)
+        AQ_TRY(aq_size_mul(n, (size_t)dim[i], what, &n));
+    *out = n;
+    return AQ_OK;
+}
+
+aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const char *what, size_t *out) {
+    int64_t d[4];
+    size_t n;
+    if (t == AQ_DTYPE_NONE || rank < 0 || rank > 4)
+        return aq_fail(AQ_REFUSED, what, "type %s of rank %d has no size", aq_dtype_of(t)->name, rank);
+    for (int i = 0; i < rank; i++) {
+        if (dim[i] < 0 || dim[i] > PTRDIFF_MAX - AQ_PAGE)
+            return aq_fail(AQ_REFUSED, what, "size %lld of axis %d: expected 0 or more", (long long)dim[i], i);
+        d[i] = dim[i];
+    }
+    int block = is_block(t), of_cache = l == AQ_LAYOUT_KV_ROWS || l == AQ_LAYOUT_KV_PANEL;
+    if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !group_bytes(t)))) || (of_cache && (rank != 3 || block)))
+        return aq_fail(AQ_REFUSED, what, "type %s of rank %d has no layout %s", aq_dtype_of(t)->name, rank, names[l]);
+    int64_t pad = l == AQ_LAYOUT_PANEL ? R : of_cache ? AQ_PAGE : 1;
+    if (rank)
+        d[0] = (d[0] + pad - 1) / pad * pad;
+    if (block && (rank == 0 || d[rank - 1] % aq_dtype_of(t)->block))
+        return aq_fail(AQ_REFUSED, what, "last axis of %s: expected a multiple of %d", aq_dtype_of(t)->name, aq_dtype_of(t)->block);
+    AQ_TRY(count(d, rank, what, &n));
+    if (l == AQ_LAYOUT_PANEL && block)
+        return aq_size_mul(n / (R * G), group_bytes(t), what, out);
+    return aq_dtype_bytes(t, n, what, out);
+}
+
+static size_t row_major(const int64_t *dim, int rank, const int64_t *index) {
+    size_t at = 0;
+    for (int i = 0; i < rank; i++)
+        at = at * (size_t)dim[i] + (size_t)index[i];
+    return at;
+}
+
+/* The element's number in the layout, plain types. */
+static size_t element(aq_layout l, const int64_t *dim, int rank, const int64_t *index) {
+    size_t k, p, h, e;
+    switch (l) {
+    case AQ_LAYOUT_PANEL:
+        k = (size_t)dim[1];
+        return ((size_t)(index[0] / R) * k + (size_t)index[1]) * R + (size_t)(index[0] % R);
+    case AQ_LAYOUT_KV_ROWS:
+    case AQ_LAYOUT_KV_PANEL:
+        p = (size_t)(index[0] % AQ_PAGE), h = (size_t)index[1], e = (size_t)dim[2];
+        k = ((size_t)(index[0] / AQ_PAGE) * (size_t)dim[1] + h) * AQ_PAGE * e; /* the page of this head */
+        return l == AQ_LAYOUT_KV_ROWS ? k + p * e + (size_t)index[2] : k + (p / R * e + (size_t)index[2]) * R + p % R;
+    default: return row_major(dim, rank, index);
+    }
+}
+
+size_t aq_layout_offset(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index) {
+    return element(l, dim, rank, index) * aq_dtype_of(t)->bytes;
+}
+
+static double half(const unsigned char *p) {
+    uint16_t bits;
+    memcpy(&bits, p, 2);
+    return (double)aq_f16_to_f32(bits);
+}
+
+/* Element e of row r of one group (layout.def). */
+static double group_get(aq_dtype t, const unsigned char *g, size_t r, size_t e) {
+    if (t == AQ_Q8_0)
+        return (double)(signed char)g[(e / 4 * R + r) * 4 + e % 4] * half(g + R * 32 + 2 * r);
+    unsigned byte = g[(e / 8 * R + r) * 4 + e % 4], q = e % 8 < 4 ? byte & 15 : byte >> 4;
+    double d = half(g + R * 16 + 2 * r);
+    return t == AQ_Q4_0 ? ((double)q - 8) * d : (double)q * d + half(g + R * 18 + 2 * r);
+}
+
+double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index, const void *base) {
+    const unsigned char *bytes = base;
+    double x[G];
+    if (!is_block(t)) {
+        aq_dtype_decode_f64(t, bytes + aq_layout_offset(l, t, dim, rank, index), 0, 1, x);
+        return *x;
+    }
+    if (l == AQ_LAYOUT_PANEL) {
+        size_t n = (size_t)index[0], k = (size_t)index[1], groups = (size_t)dim[1] / G;
+        return group_get(t, bytes + (n / R * groups + k / G) * group_bytes(t), n % R, k % G);
+    }
+    size_t at = row_major(dim, rank, index);
+    aq_dtype_decode_f64(t, base, at / G * G, G, x);
+    return x[at % G];
+}
+
+void aq_layout_set(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index, void *base, double x) {
+    unsigned char *to = (unsigned char *)base + aq_layout_offset(l, t, dim, rank, index);
+    if (t == AQ_F64) {
+        memcpy(to, &x, sizeof x);
+        return;
+    }
+    if (t == AQ_I32 || t == AQ_I8) { /* through no f32: integers beyond 2^24 stay exact */
+        double lo = t == AQ_I32 ? INT32_MIN : INT8_MIN, hi = t == AQ_I32 ? INT32_MAX : INT8_MAX;
+        int32_t i = (int32_t)__builtin_nearbyint(x < lo ? lo : x > hi ? hi : x == x ? x : 0);
+        int8_t i8 = (int8_t)i;
+        if (t == AQ_I32)
+            memcpy(to, &i, sizeof i);
+        else
+            memcpy(to, &i8, sizeof i8);
+        return;
+    }
+    float f = (float)x;
+    aq_dtype_encode_f32(t, &f, 1, to);
+}
+
+/* Where row n of the result comes from: rotate-half heads become interleaved pairs. */
+static int64_t source_row(int64_t n, int64_t head_dim) {
+    if (head_dim <= 0)
+        return n;
+    int64_t j = n % head_dim;
+    return n - j + (j & 1 ? j / 2 + head_dim / 2 : j / 2);
+}
+
+static uint32_t word(const unsigned char *p) {
+    uint32_t w;
+    memcpy(&w, p, 4);
+    return w;
+}
+
+/* One row's block into its lane of a group. q4: bytes 0..15 hold elements i (low) and i + 16 (high); the panel wants 8j+b and 8j+4+b. */
+static void pack_q4(unsigned char *g, size_t r, const unsigned char *q) {
+    for (size_t j = 0; j < 2; j++) {
+        uint32_t a = word(q + 8 * j), b = word(q + 8 * j + 4);
+        uint32_t low = (a & 0x0f0f0f0f) | (b & 0x0f0f0f0f) << 4, high = (a >> 4 & 0x0f0f0f0f) | (b & 0xf0f0f0f0);
+        memcpy(g + (j * R + r) * 4, &low, 4);
+        memcpy(g + ((j + 2) * R + r) * 4, &high, 4);
+    }
+}
+
+static void pack_block(aq_dtype t, unsigned char *g, size_t r, const unsigned char *block) {
+    if (t == AQ_Q8_0) {
+        for (size_t j = 0; j < 8; j++)
+            memcpy(g + (j * R + r) * 4, block + 2 + 4 * j, 4);
+        memcpy(g + R * 32 + 2 * r, block, 2);
+        return;
+    }
+    pack_q4(g, r, block + (t == AQ_Q4_1 ? 4 : 2));
+    memcpy(g + R * 16 + 2 * r, block, 2);
+    if (t == AQ_Q4_1)
+        memcpy(g + R * 18 + 2 * r, block + 2, 2);
+}
+
+/* Files promise no alignment. */
+typedef uint8_t u8_any;
+typedef uint16_t u16_any __attribute__((aligned(1), may_alias));
+typedef uint32_t u32_any __attribute__((aligned(1), may_alias));
+typedef uint64_t u64_any __attribute__((aligned(1), may_alias));
+
+/* Plain elements of `rows` <= 16 rows, transposed; 16 columns at a time stay in L1 on both sides. */
+#define TRANSPOSE(type)                                                                                                                    \
+    static void transpose_##type(const unsigned char *const *row, int rows, size_t k, type *restrict to) {                                 \
+        for (size_t c = 0; c < k; c += R) {                                                                                                \
+            size_t w = k - c < R ? k - c : R;                                                                                              \
+            for (int r = 0; r < rows; r++) {                                                                                               \
+                const type *restrict from = (const type *)(const void *)row[r] + c;                                                        \
+                for (size_t i = 0; i < w; i++)                                                                                             \
+                    to[(c + i) * R + (size_t)r] = from[i];                                                                                 \
+            }                                                                                                                              \
+        }                                                                                                                                  \
+    }
+TRANSPOSE(u8_any)
+TRANSPOSE(u16_any)
+TRANSPOSE(u32_any)
+TRANSPOSE(u64_any)
+
+void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int64_t head_dim, int64_t first, int64_t count, void *dst) {
+    const aq_dtype_info *info = aq_dtype_of(t);
+    size_t row_bytes = (size_t)k / info->block * info->bytes;
+    size_t panel_bytes = is_block(t) ? (size_t)k / G * group_bytes(t) : row_bytes * R;
+    int64_t end = first + count < n ? first + count : n;
+    for (int64_t at = first; at < end; at += R) {
+        unsigned char *to = (unsigned char *)dst + (size_t)(at / R) * panel_bytes;
+        const unsigned char *row[R];
+        int rows = (int)(end - at < R ? end - at : R);
+        for (int r = 0; r < rows; r++)
+            row[r] = (const unsigned char *)src + (size_t)source_row(at + r, head_dim) * row_bytes;
+        if (is_block(t)) {
+            for (size_t g = 0; g < (size_t)k / G; g++)
+                for (int r = 0; r < rows; r++)
+                    pack_block(t, to + g * group_bytes(t), (size_t)r, row[r] + g * info->bytes);
+            continue;
+        }
+        switch (info->bytes) {
+        case 1: transpose_u8_any(row, rows, (size_t)k, (void *)to); break;
+        case 2: transpose_u16_any(row, rows, (size_t)k, (void *)to); break;
+        case 4: transpose_u32_any(row, rows, (size_t)k, (void *)to); break;
+        default: transpose_u64_any(row, rows, (size_t)k, (void *)to); break;
+        }
+    }
+}
