@@ -10,6 +10,7 @@ aq_status aq_module_open(aq_module *m, const char *file) {
     aq_status status;
     AQ_TRY_GOTO(status, failed, aq_arena_string(&m->arena, file ? file : "", strlen(file ? file : ""), &m->file));
     m->name = "";
+    m->at.layer = -1;
 #define BLANK(vec, type)                                                                                                                   \
     do {                                                                                                                                   \
         void *at = NULL;                                                                                                                   \
@@ -113,6 +114,8 @@ const aq_body *aq_graph_find(const aq_module *m, const char *name) {
     return NULL;
 }
 
+static void stamp(const aq_module *m, aq_node *n) { n->line = m->at.line, n->column = m->at.column, n->layer = m->at.layer; }
+
 static aq_status push_inputs(aq_module *m, const aq_id *in, int n_in, aq_node *n) {
     n->in = m->inputs.n;
     n->n_in = (uint8_t)n_in;
@@ -140,7 +143,8 @@ static aq_status push_node(aq_module *m, aq_id body, aq_node n, const aq_type *t
 }
 
 aq_status aq_node_add(aq_module *m, aq_id body, aq_op op, const aq_id *in, int n_in, const aq_attr *attr, int n_attr, aq_id *out_node) {
-    aq_node n = {.op = op, .n_out = 1, .n_attr = (uint8_t)n_attr, .attr = m->attrs.n, .layer = -1};
+    aq_node n = {.op = op, .n_out = 1, .n_attr = (uint8_t)n_attr, .attr = m->attrs.n};
+    stamp(m, &n);
     if (op <= AQ_OP_NONE || op >= AQ_OP_COUNT || op == AQ_OP_fused)
         return aq_fail(AQ_REFUSED, m->file, "op number %d cannot be added as a node", (int)op);
     if (n_in != aq_op_of(op)->arity)
@@ -160,7 +164,8 @@ aq_status aq_region_add(aq_module *m, aq_id body, aq_id region, const aq_id *in,
     if (!r->is_region || (uint32_t)n_in != r->params.n || n_in > UINT8_MAX || n_out > UINT8_MAX)
         return aq_fail(AQ_REFUSED, m->file, "fused: %d inputs, %u results: expected %u inputs, at most %d of each", n_in, n_out, r->params.n,
                        UINT8_MAX);
-    aq_node n = {.op = AQ_OP_fused, .n_out = (uint8_t)n_out, .body = region, .layer = -1};
+    aq_node n = {.op = AQ_OP_fused, .n_out = (uint8_t)n_out, .body = region};
+    stamp(m, &n);
     AQ_TRY(push_inputs(m, in, n_in, &n));
     aq_type types[UINT8_MAX];
     aq_id states[UINT8_MAX];

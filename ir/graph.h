@@ -175,6 +175,10 @@ typedef struct aq_module {
     AQ_VEC(aq_id) graphs;        /* bodies */
     AQ_VEC(struct aq_nest *) nests;
     AQ_VEC(aq_note) notes;       /* from 0; not part of the text */
+    struct {
+        uint32_t line, column;   /* 0, 0 = made by a pass */
+        int32_t layer;           /* -1 = none */
+    } at;                        /* where new nodes come from: aq_node_add and aq_region_add copy it; a pass sets it from the node it replaces */
 } aq_module;
 
 /* Opens an empty module in *m. Closing frees all it holds. */
@@ -215,6 +219,9 @@ AQ_MUST_USE aq_status aq_body_uses(const aq_module *m, const aq_body *b, aq_aren
 AQ_MUST_USE aq_status aq_infer_node(const aq_module *m, const aq_node *n, aq_type *out);
 /* Re-infers every node of every graph and region in order and demands the stored types. */
 AQ_MUST_USE aq_status aq_infer_module(aq_module *m);
+/* The same, but writes the types instead of demanding them (region params from the values given to them, versions from their state): for a
+ * pass that changed the type of a weight or a state. */
+AQ_MUST_USE aq_status aq_infer_refresh(aq_module *m);
 /* verify.c: everything a module must hold: ids in range, defined before used, types, one successor a state version, block types read
  * only where allowed, regions closed (bodies use their params, weights not, constants), unique names. Run after every pass. */
 AQ_MUST_USE aq_status aq_verify_module(const aq_module *m);
