@@ -9,6 +9,7 @@
  * statement sees. A tile value has a set of axes and holds one number for each combination of the elements that these axes cover now.
  * `lanes` marks the axis whose elements lie side by side in vector registers; other axes of a tile are unrolled. Whether a step is 1 or
  * 96, elements past the cut are never stored, never accumulated and never trap (a load there reads an element inside the buffer).
+ * Every axis of an expression needs an enclosing loop; a loop by 0 takes the whole extent in one turn.
  *
  * Accumulators. `acc` declares one where it stands (inside some loops): zero of its monoid, with its axes. `update` takes the elements of
  * an expression in: the expression's axes are those of the accumulator plus those that are reduced. Reading an accumulator after the loop
@@ -45,7 +46,8 @@ typedef struct aq_nest_buf {
 typedef struct aq_nest_axis {
     const char *name;
     aq_dim extent; /* the bound: sizes grids and buffers */
-    aq_id limit;   /* expression (i32) of the true extent now, at most `extent`; 0 = the extent. tiles past it do nothing */
+    aq_id limit;   /* expression (i32) of the true extent now, at most `extent`; 0 = the extent. tiles past it do nothing. Read where
+                    * the outermost loop over the axis begins; where its own axes cover several elements there, the largest counts */
 } aq_nest_axis;
 
 typedef enum aq_expr_kind {
@@ -119,10 +121,13 @@ typedef struct aq_nest {
 
 AQ_MUST_USE aq_status aq_nest_open(const aq_module *m, aq_arena *arena, const char *name, aq_nest **out);
 
-/* nest.c: ids in range, tree shape, one lanes axis a tile at most, tiles at the top of phases only, subscripts i32, steps, monoid arity,
+/* nest_check.c: ids in range, parts of expressions before wholes (in[i] < the expression's own index), tree shape, one lanes axis a tile at most, tiles at the top of phases only, subscripts i32, steps, monoid arity,
  * every OUT element stored at most once by construction (each store's index names every tiles axis) ... and fills dtype and axes of the
  * expressions. Everything that runs or emits a nest demands that this passed. */
 AQ_MUST_USE aq_status aq_nest_check(aq_nest *n);
+
+/* An attribute of an OP expression; NULL if absent. */
+const aq_attr *aq_nest_attr(const aq_nest *n, const aq_expr *e, aq_attr_key key);
 
 /* Number of phases; the grid of a phase: the work list is its top `tiles` trees one after the other. */
 int aq_nest_phases(const aq_nest *n);
