@@ -14,7 +14,7 @@ aq_id aq_check_loop_of(const nest_check *c, aq_id axis) {
     return 0;
 }
 
-static int64_t aq_check_step(const nest_check *c, aq_id loop) {
+int64_t aq_check_step(const nest_check *c, aq_id loop) {
     const aq_stmt *s = &c->n->stmts.at[loop];
     return s->step ? s->step : c->n->axes.at[s->axis].extent.k;
 }
