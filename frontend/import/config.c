@@ -1,0 +1,70 @@
+/* config.c: config.json, in Hugging Face's keys or FlagAI's, to figures. */
+#include "frontend/import/internal.h"
+#include "frontend/import/json.h"
+
+#include <string.h>
+
+/* KEY, OBJECT.KEY or ARRAY.INDEX. null counts as absent. */
+static aq_figure get(const aq_figure_source *s, const char *key) {
+    const cJSON *x = s->from;
+    const char *dot = strchr(key, '.');
+    char first[64];
+    if (dot && (size_t)(dot - key) < sizeof first) {
+        memcpy(first, key, (size_t)(dot - key));
+        first[dot - key] = 0;
+        x = aq_json_get(x, first);
+        key = dot + 1;
+    }
+    x = cJSON_IsArray(x) && strcmp(key, "0") == 0 ? cJSON_GetArrayItem(x, 0) : aq_json_get(x, key);
+    if (!x || cJSON_IsNull(x))
+        return (aq_figure){0};
+    if (cJSON_IsNumber(x))
+        return (aq_figure){.kind = AQ_FIGURE_NUMBER, .number = x->valuedouble};
+    if (cJSON_IsBool(x))
+        return (aq_figure){.kind = AQ_FIGURE_BOOL, .number = cJSON_IsTrue(x)};
+    if (cJSON_IsString(x))
+        return (aq_figure){.kind = AQ_FIGURE_TEXT, .text = {x->valuestring, (uint32_t)strlen(x->valuestring)}};
+    return (aq_figure){.kind = AQ_FIGURE_OTHER};
+}
+
+/* Ids that no row of the embedding stands for (some files number a padding token past the end) name no token. */
+static void drop_foreign_ids(aq_config *c) {
+    int32_t *id[] = {&c->bos, &c->eos, &c->pad};
+    for (int i = 0; i < 3; i++)
+        if (*id[i] >= c->V)
+            *id[i] = -1;
+}
+
+static aq_status copy_text(aq_arena *arena, const cJSON *x, const char *otherwise, const char **out) {
+    const char *text = cJSON_IsString(x) ? x->valuestring : otherwise;
+    return aq_arena_string(arena, text, strlen(text), out);
+}
+
+static aq_status read_root(aq_arena *arena, const char *file, const cJSON *root, aq_config *out, aq_naming *out_naming) {
+    if (!cJSON_IsObject(root))
+        return aq_fail(AQ_REFUSED, file, "not a JSON object: expected the figures of a model");
+    aq_naming naming = aq_json_get(root, "dim") && !aq_json_get(root, "hidden_size") ? AQ_NAMING_FLAGAI : AQ_NAMING_HF;
+    const cJSON *type = aq_json_get(root, "model_type"), *tied = aq_json_get(root, "tie_word_embeddings"), *name = aq_json_get(root, "name");
+    if (type && !(cJSON_IsString(type) && (strcmp(type->valuestring, "aquila") == 0 || strcmp(type->valuestring, "llama") == 0)))
+        return aq_import_refuse(file, "key", "model_type", 10, "another architecture: expected \"aquila\" or \"llama\"");
+    aq_figure_source s = {.file = file, .naming = naming, .prefix = "", .from = root, .get = get};
+    aq_config c;
+    AQ_TRY(aq_figures_read(&s, &c));
+    if (tied && !cJSON_IsBool(tied))
+        return aq_import_refuse(file, "key", "tie_word_embeddings", 19, "not true or false");
+    c.tied = cJSON_IsTrue(tied);
+    drop_foreign_ids(&c);
+    AQ_TRY(copy_text(arena, cJSON_IsString(name) ? name : aq_json_get(root, "_name_or_path"), "", &c.name));
+    AQ_TRY(copy_text(arena, type, "aquila", &c.family));
+    *out = c;
+    *out_naming = naming;
+    return AQ_OK;
+}
+
+aq_status aq_config_parse(aq_arena *arena, const char *file, const char *json, size_t n, aq_config *out, aq_naming *out_naming) {
+    cJSON *root;
+    AQ_TRY(aq_json_parse(file, json, n, &root));
+    aq_status status = read_root(arena, file, root, out, out_naming);
+    cJSON_Delete(root);
+    return status;
+}

@@ -1,0 +1,185 @@
+/* folder.c: a model as a folder: config.json, the weights in one safetensors file or in shards that an index lists, tokenizer files, the
+ * chat template. Hugging Face and FlagAI keys and names; which of them, the keys and names themselves show.
+ * Shards: each tensor must lie in the shard that the index names, and every tensor of a shard must be in the index. */
+#include "frontend/import/internal.h"
+#include "frontend/import/json.h"
+#include "ir/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+enum { LONGEST_JSON = 1 << 26 };
+
+typedef struct shard_entry {
+    const char *tensor, *file;
+} shard_entry;
+typedef AQ_VEC(shard_entry) shard_list;
+
+aq_status aq_import_path(aq_arena *arena, const char *folder, const char *name, const char **out) {
+    return aq_arena_format(arena, out, "%s/%s", folder, name);
+}
+
+static int by_file(const void *a, const void *b) { return strcmp(((const shard_entry *)a)->file, ((const shard_entry *)b)->file); }
+static int by_tensor(const void *a, const void *b) { return strcmp(((const shard_entry *)a)->tensor, ((const shard_entry *)b)->tensor); }
+
+/* A shard lies beside its index: a name that leads elsewhere is refused. */
+static aq_status read_index(aq_arena *arena, const char *path, const cJSON *root, shard_list *out) {
+    const cJSON *map = aq_json_get(root, "weight_map"), *x;
+    if (!cJSON_IsObject(map))
+        return aq_import_refuse(path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
+    cJSON_ArrayForEach(x, map) {
+        shard_entry e;
+        if (!cJSON_IsString(x) || !*x->valuestring || strchr(x->valuestring, '/') || x->valuestring[0] == '.')
+            return aq_import_refuse(path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
+        AQ_TRY(aq_arena_string(arena, x->string, strlen(x->string), &e.tensor));
+        AQ_TRY(aq_arena_string(arena, x->valuestring, strlen(x->valuestring), &e.file));
+        AQ_PUSH(arena, out, e);
+    }
+    if (out->n == 0)
+        return aq_import_refuse(path, "key", "weight_map", 10, "empty: expected the tensors of the model");
+    return AQ_OK;
+}
+
+static aq_status parse_index(aq_arena *arena, const char *path, shard_list *out) {
+    aq_file file;
+    cJSON *root;
+    AQ_TRY(aq_file_map(path, &file));
+    aq_status status = file.size > LONGEST_JSON ? aq_fail(AQ_REFUSED, path, "too long") : aq_json_parse(path, (const char *)file.bytes, file.size, &root);
+    if (status == AQ_OK) {
+        status = read_index(arena, path, root, out);
+        cJSON_Delete(root);
+    }
+    aq_file_unmap(&file);
+    return status;
+}
+
+/* index sorted by tensor; stored holds what the shards hold. */
+static aq_status compare_index(const char *path, shard_list *index, const aq_stored_list *stored) {
+    qsort(index->at, index->n, sizeof *index->at, by_tensor);
+    for (uint32_t i = 1; i < index->n; i++)
+        if (by_tensor(&index->at[i - 1], &index->at[i]) == 0)
+            return aq_import_refuse(path, "tensor", index->at[i].tensor, strlen(index->at[i].tensor), "occurs twice: expected once");
+    for (uint32_t i = 0; i < stored->n; i++) {
+        const aq_stored *t = &stored->at[i];
+        const char *slash = strrchr(t->file, '/');
+        shard_entry wanted = {.tensor = t->name.s}, *e = bsearch(&wanted, index->at, index->n, sizeof wanted, by_tensor);
+        if (!e || strcmp(e->file, slash ? slash + 1 : t->file) != 0)
+            return aq_import_refuse(t->file, "tensor", t->name.s, t->name.n, "the index puts it %s: expected it here", e ? e->file : "nowhere");
+    }
+    if (stored->n < index->n)
+        return aq_fail(AQ_REFUSED, path, "lists %u tensors, the shards hold %u: expected the same", index->n, stored->n);
+    return AQ_OK;
+}
+
+static aq_status read_shards(aq_checkpoint *c, const char *folder, const char *path, aq_stored_list *stored) {
+    shard_list index = {0};
+    AQ_TRY(parse_index(&c->arena, path, &index));
+    qsort(index.at, index.n, sizeof *index.at, by_file);
+    for (uint32_t i = 0; i < index.n; i++) {
+        const char *shard;
+        const aq_file *file;
+        if (i && strcmp(index.at[i].file, index.at[i - 1].file) == 0)
+            continue;
+        AQ_TRY(aq_import_path(&c->arena, folder, index.at[i].file, &shard));
+        AQ_TRY(aq_import_map(c, shard, &file));
+        AQ_TRY(aq_safetensors_read(&c->arena, shard, file, stored));
+    }
+    return compare_index(path, &index, stored);
+}
+
+static aq_status read_weights(aq_checkpoint *c, const char *folder, const char *single) {
+    aq_stored_list stored = {0};
+    const char *index, *bin, *bin_index;
+    const aq_file *file;
+    AQ_TRY(aq_import_path(&c->arena, folder, index_name, &index));
+    AQ_TRY(aq_import_path(&c->arena, folder, "pytorch_model.bin", &bin));
+    AQ_TRY(aq_import_path(&c->arena, folder, "pytorch_model.bin.index.json", &bin_index));
+    if (aq_file_kind(single)) {
+        AQ_TRY(aq_import_map(c, single, &file));
+        AQ_TRY(aq_safetensors_read(&c->arena, single, file, &stored));
+        return aq_import_bind(c, &stored, single);
+    }
+    if (aq_file_kind(index)) {
+        AQ_TRY(read_shards(c, folder, index, &stored));
+        return aq_import_bind(c, &stored, index);
+    }
+    if (aq_file_kind(bin) || aq_file_kind(bin_index))
+        return aq_fail(AQ_REFUSED, aq_file_kind(bin) ? bin : bin_index, "a torch archive is not read yet: expected %s beside it (in Python: "
+                       "save_pretrained(FOLDER, safe_serialization=True)), or a GGUF file", single_name);
+    return aq_fail(AQ_REFUSED, folder, "no weights: expected %s or %s", single_name, index_name);
+}
+
+/* ---- the chat template: chat_template.jinja, or a string or the entry "default" of a list in tokenizer_config.json ---- */
+
+static const cJSON *default_template(const cJSON *root) {
+    const cJSON *x = aq_json_get(root, "chat_template"), *entry;
+    if (!cJSON_IsArray(x))
+        return cJSON_IsString(x) ? x : NULL;
+    cJSON_ArrayForEach(entry, x) {
+        const cJSON *name = aq_json_get(entry, "name"), *text = aq_json_get(entry, "template");
+        if (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0 && cJSON_IsString(text))
+            return text;
+    }
+    return NULL;
+}
+
+static aq_status read_text(const char *path, char **text, size_t *n) { return aq_file_read(path, LONGEST_JSON, text, n); }
+
+static aq_status read_template(aq_checkpoint *c, const char *folder) {
+    const char *jinja, *config;
+    char *text = NULL;
+    size_t n;
+    cJSON *root;
+    AQ_TRY(aq_import_path(&c->arena, folder, "chat_template.jinja", &jinja));
+    AQ_TRY(aq_import_path(&c->arena, folder, "tokenizer_config.json", &config));
+    int has_jinja = aq_file_kind(jinja) == 1;
+    if (!has_jinja && aq_file_kind(config) != 1)
+        return AQ_OK;
+    AQ_TRY(read_text(has_jinja ? jinja : config, &text, &n));
+    aq_status status;
+    if (has_jinja) {
+        status = aq_arena_string(&c->arena, text, n, &c->chat_template);
+    } else if ((status = aq_json_parse(config, text, n, &root)) == AQ_OK) {
+        const cJSON *x = default_template(root);
+        if (x)
+            status = aq_arena_string(&c->arena, x->valuestring, strlen(x->valuestring), &c->chat_template);
+        cJSON_Delete(root);
+    }
+    aq_mem_free(text);
+    return status;
+}
+
+/* ---- the entry: c->path is a folder, or a .safetensors file in one ---- */
+
+static aq_status split_path(aq_checkpoint *c, const char **folder, const char **single) {
+    if (aq_file_kind(c->path) == 2) {
+        *folder = c->path;
+        return aq_import_path(&c->arena, c->path, single_name, single);
+    }
+    const char *slash = strrchr(c->path, '/');
+    *single = c->path;
+    return slash ? aq_arena_string(&c->arena, c->path, slash == c->path ? 1 : (size_t)(slash - c->path), folder) : aq_arena_string(&c->arena, ".", 1, folder);
+}
+
+aq_status aq_import_folder(aq_checkpoint *c) {
+    const char *folder, *single, *config;
+    char *text;
+    size_t n;
+    aq_naming naming;
+    AQ_TRY(split_path(c, &folder, &single));
+    AQ_TRY(aq_import_path(&c->arena, folder, "config.json", &config));
+    if (!aq_file_kind(config))
+        return aq_fail(AQ_REFUSED, config, "no such file: expected the figures of the model beside its weights");
+    AQ_TRY(read_text(config, &text, &n));
+    aq_status status = aq_config_parse(&c->arena, config, text, n, &c->config, &naming);
+    aq_mem_free(text);
+    AQ_TRY(status);
+    AQ_TRY(read_weights(c, folder, single));
+    AQ_TRY(read_template(c, folder));
+    AQ_TRY(aq_tokenizer_source_read(&c->arena, folder, &c->tokenizer));
+    if (c->tokenizer.kind == AQ_TOKENIZER_NONE || c->tokenizer.n_vocab <= (uint64_t)c->config.V)
+        return AQ_OK;
+    return aq_fail(AQ_REFUSED, c->tokenizer.place ? c->tokenizer.place : folder, "%u tokens: expected at most the vocab_size of %lld",
+                   c->tokenizer.n_vocab, (long long)c->config.V);
+}

@@ -1,0 +1,116 @@
+/* forms.c: chooses the form of a path (forms.def) and opens it; the parts every form shares: maps, refusals, close.
+ * The name decides (.gguf, .bin, a folder, .safetensors); a file of any other name is looked at: a GGUF file is told by its first bytes. */
+#include "frontend/import/internal.h"
+#include "ir/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct form {
+    const char *name;
+    aq_status (*open)(aq_checkpoint *c);
+    const char *doc;
+} form;
+typedef enum form_id {
+#define FORM(name, open, doc) FORM_##name,
+#include "frontend/import/forms.def"
+#undef FORM
+} form_id;
+static const form forms[] = {
+#define FORM(name, open, doc) {#name, open, doc},
+#include "frontend/import/forms.def"
+#undef FORM
+};
+
+aq_status aq_import_refuse(const char *file, const char *kind, const char *name, size_t n, const char *format, ...) {
+    char place[640], text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(place, sizeof place, "%.480s:%s %.*s", file, kind, (int)(n < 120 ? n : 120), name ? name : "");
+    return aq_fail(AQ_REFUSED, place, "%s", text);
+}
+
+aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out) {
+    enum { MOST_FILES = 1024 };
+    if (!c->files)
+        AQ_ALLOC(&c->arena, c->files, MOST_FILES); /* in place for good: what is mapped must be found again by close */
+    if (c->n_files == MOST_FILES)
+        return aq_fail(AQ_REFUSED, path, "too many shards: expected at most %d", MOST_FILES);
+    AQ_TRY(aq_file_map(path, &c->files[c->n_files]));
+    *out = &c->files[c->n_files++];
+    return AQ_OK;
+}
+
+static int ends_with(const char *path, const char *end) {
+    size_t n = strlen(path), m = strlen(end);
+    return n > m && strcmp(path + n - m, end) == 0;
+}
+
+static aq_status form_of(const char *path, form_id *out) {
+    int kind = aq_file_kind(path);
+    if (kind == 0)
+        return aq_fail(AQ_REFUSED, path, "no such file or folder: expected a .gguf file or a folder with config.json and %s", "model.safetensors");
+    if (kind == 3)
+        return aq_fail(AQ_REFUSED, path, "a device or pipe: expected a file or a folder");
+    *out = FORM_gguf;
+    if (kind == 2 || ends_with(path, ".safetensors"))
+        *out = FORM_hugging_face;
+    else if (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))
+        *out = FORM_torch_bin;
+    return AQ_OK;
+}
+
+static aq_status open_path(aq_checkpoint *c, const char *path) {
+    form_id id = FORM_gguf;
+    AQ_TRY(aq_arena_string(&c->arena, path, strlen(path), &c->path));
+    AQ_TRY(form_of(c->path, &id));
+    if (!forms[id].open)
+        return aq_fail(AQ_REFUSED, c->path, "%s", forms[id].doc);
+    return forms[id].open(c);
+}
+
+aq_status aq_checkpoint_open(const char *path, aq_checkpoint *out) {
+    aq_checkpoint c = {0};
+    aq_status status = open_path(&c, path);
+    if (status != AQ_OK)
+        aq_checkpoint_close(&c);
+    *out = c;
+    return status;
+}
+
+void aq_checkpoint_close(aq_checkpoint *c) {
+    for (uint32_t i = 0; i < c->n_files; i++)
+        aq_file_unmap(&c->files[i]);
+    aq_mem_unmap(c->memory, c->memory_bytes);
+    aq_arena_close(&c->arena);
+    *c = (aq_checkpoint){0};
+}
+
+/* ---- only the figures ---- */
+
+static aq_status read_json(aq_arena *arena, const char *path, aq_config *out) {
+    char *text;
+    size_t n;
+    aq_naming naming;
+    AQ_TRY(aq_file_read(path, (size_t)1 << 24, &text, &n));
+    aq_status status = aq_config_parse(arena, path, text, n, out, &naming);
+    aq_mem_free(text);
+    return status;
+}
+
+aq_status aq_config_read(aq_arena *arena, const char *path, aq_config *out) {
+    const char *json = path;
+    int kind = aq_file_kind(path);
+    if (kind == 0) {
+        const char *colon = strchr(path, ':');
+        return aq_builtin_config_read(arena, path, colon ? (size_t)(colon - path) : strlen(path), out);
+    }
+    if (kind == 1 && !ends_with(path, ".json"))
+        return aq_gguf_config(arena, path, out);
+    if (kind == 2)
+        AQ_TRY(aq_import_path(arena, path, "config.json", &json));
+    return read_json(arena, json, out);
+}

@@ -1,0 +1,92 @@
+/* internal.h: what the files of this folder share. A form's reader (gguf.c, safetensors.c) turns a file into figures and stored
+ * tensors; figures.c makes an aq_config of the first, bind.c house tensors of the second; forms.c chooses the reader. */
+#ifndef AQ_FRONTEND_IMPORT_INTERNAL_H
+#define AQ_FRONTEND_IMPORT_INTERNAL_H
+
+#include "frontend/import/import.h"
+
+/* The columns of tensors.def and figures.def. */
+typedef enum aq_naming { AQ_NAMING_GGUF, AQ_NAMING_HF, AQ_NAMING_FLAGAI, AQ_NAMINGS } aq_naming;
+
+/* "FILE:KIND NAME: message". name may be hostile and need not end with NUL: at most 120 bytes of it are shown. */
+aq_status aq_import_refuse(const char *file, const char *kind, const char *name, size_t n, const char *format, ...) AQ_PRINTF(5, 6);
+
+/* ---- figures ---- */
+
+typedef enum aq_figure_kind { AQ_FIGURE_ABSENT, AQ_FIGURE_NUMBER, AQ_FIGURE_BOOL, AQ_FIGURE_TEXT, AQ_FIGURE_OTHER } aq_figure_kind;
+
+/* One value of a file's metadata. number: exact for whole numbers up to 2^53 (larger ones are no figure of a model). */
+typedef struct aq_figure {
+    aq_figure_kind kind;
+    double number; /* also of BOOL: 0, 1 */
+    aq_bytes text;
+} aq_figure;
+
+/* Where figures come from: get looks a key up (absent keys are not an error). */
+typedef struct aq_figure_source {
+    const char *file;
+    aq_naming naming;
+    const char *prefix; /* GGUF: the architecture's name, put before keys that start with '.' */
+    const void *from;
+    aq_figure (*get)(const struct aq_figure_source *s, const char *key);
+} aq_figure_source;
+
+/* Fills every member but name, family, V and tied where the source does not say them (V 0 then), checks all bounds. */
+AQ_MUST_USE aq_status aq_figures_read(const aq_figure_source *s, aq_config *out);
+
+/* Figures out of config.json bytes; the keys decide between HF and FlagAI. */
+AQ_MUST_USE aq_status aq_config_parse(aq_arena *arena, const char *file, const char *json, size_t n, aq_config *out, aq_naming *out_naming);
+
+/* ---- tensors ---- */
+
+typedef struct aq_stored {
+    const char *file; /* for messages */
+    aq_bytes name;
+    aq_dtype dtype;
+    uint8_t rank;
+    int64_t dim[4]; /* slowest first */
+    const unsigned char *data;
+    size_t bytes;
+} aq_stored;
+typedef AQ_VEC(aq_stored) aq_stored_list;
+
+/* c->tensors from the stored ones, by the naming that the names themselves show; c->config must be complete but for `tied`. where names
+ * the whole in messages. */
+AQ_MUST_USE aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const char *where);
+
+/* One row of tensors.def. name[] may hold one '#' for the layer; shape[1] 0: a vector. */
+typedef struct aq_tensor_row {
+    const char *house;
+    int layered, rotates, output;
+    const char *name[AQ_NAMINGS];
+} aq_tensor_row;
+extern const aq_tensor_row aq_tensor_rows[];
+extern const uint32_t aq_tensor_rows_count;
+void aq_tensor_shape(const aq_config *c, uint32_t row, int64_t shape[2]);
+/* "wq.3" or "norm" */
+AQ_MUST_USE aq_status aq_tensor_house_name(aq_arena *a, uint32_t row, int64_t layer, const char **out);
+void aq_import_sort(aq_checkpoint *c); /* by house name, as aq_checkpoint_find wants it */
+
+/* ---- forms ---- */
+
+AQ_MUST_USE aq_status aq_import_gguf(aq_checkpoint *c);
+AQ_MUST_USE aq_status aq_import_folder(aq_checkpoint *c);
+/* Only the figures of a GGUF file. */
+AQ_MUST_USE aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out);
+
+/* The tensors of a mapped safetensors file, appended to `out`. */
+AQ_MUST_USE aq_status aq_safetensors_read(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out);
+
+/* FOLDER/NAME; and the map of a file, kept by the checkpoint. */
+AQ_MUST_USE aq_status aq_import_path(aq_arena *arena, const char *folder, const char *name, const char **out);
+AQ_MUST_USE aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out);
+
+/* The built-in architectures: config.json texts of models/aquila/configs, put into the program by the build. Ends with a NULL name. */
+typedef struct aq_builtin_config {
+    const char *name, *json;
+} aq_builtin_config;
+extern const aq_builtin_config aq_builtin_configs[];
+/* n bytes of spec name it; AQ_REFUSED with the list of names otherwise. */
+AQ_MUST_USE aq_status aq_builtin_config_read(aq_arena *arena, const char *spec, size_t n, aq_config *out);
+
+#endif

@@ -1,0 +1,271 @@
+/* random.c: built-in architectures with random weights, so that any size can be run and measured without owning its weights.
+ *
+ * Every tensor has its own stream of the counter-based generator (seed and house name give the key), so bytes depend on nothing else:
+ * not on the order of filling, the thread, the other tensors. Plain types take 16 bits an element through a table of the normal
+ * distribution's quantiles (65536 levels, up to 4.2 deviations). Block types take the generator's bytes as codes, made symmetric, with one
+ * scale that gives the same deviation: quantising real normals would cost 50 times as much and teach a kernel nothing.
+ *   q4_0   codes -7..7, 0 twice as likely (the code of -8 becomes that of 0): variance 17.5
+ *   q4_1   codes 0..15 with m = -7.5 d: variance 21.25; d has 7 bits, so that m is exact
+ *   q8_0   codes -127..127, 0 twice as likely: variance 5397.5
+ * Cost on one 3.6 GHz core: see tests/import/test_random.c for a check, about 1 s per GB of block types, plus the pages. */
+#include "frontend/import/internal.h"
+#include "ir/memory.h"
+#include "ir/random.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEVELS = 1 << 16, CHUNK = 512 /* generator blocks of 16 bytes at a time */ };
+
+typedef struct filler {
+    aq_dtype dtype;
+    double deviation;
+    unsigned char *table; /* LEVELS encoded values, for plain types */
+    uint32_t words[4 * CHUNK];
+} filler;
+
+/* value[i] = the (i + 1/2) / LEVELS quantile of the normal distribution, times the deviation. Newton's method on the upper tail, started at
+ * the quantile before: the tail is convex and falling, so the steps approach from one side. */
+static void fill_quantiles(float *value, double deviation) {
+    double x = 0;
+    for (int i = LEVELS / 2; i < LEVELS; i++) {
+        double tail = (LEVELS - i - 0.5) / LEVELS, step = 1;
+        for (int k = 0; k < 20 && fabs(step) > 1e-10; k++) {
+            step = (0.5 * erfc(x * M_SQRT1_2) - tail) / (exp(-0.5 * x * x) * 0.5 * M_SQRT1_2 * M_2_SQRTPI);
+            x += step;
+        }
+        value[i] = (float)(x * deviation);
+        value[LEVELS - 1 - i] = -value[i];
+    }
+}
+
+static aq_status open_table(filler *f) {
+    void *values, *table;
+    AQ_TRY(aq_mem_alloc(LEVELS * sizeof(float), &values));
+    aq_status status = aq_mem_alloc((size_t)LEVELS * aq_dtype_of(f->dtype)->bytes, &table);
+    if (status == AQ_OK) {
+        fill_quantiles(values, f->deviation);
+        aq_dtype_encode_f32(f->dtype, values, LEVELS, table);
+        f->table = table;
+    }
+    aq_mem_free(values);
+    return status;
+}
+
+/* n elements of the table's type from 16-bit halves of the words; n at most 8 * CHUNK. */
+static void look_up(const filler *f, size_t n, unsigned char *out) {
+    const unsigned char *half = (const unsigned char *)f->words;
+    uint16_t h;
+    switch (aq_dtype_of(f->dtype)->bytes) { /* the size constant, so that memcpy is one move */
+#define COPY(size)                                                                                                                          \
+    case size:                                                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                                                                    \
+            memcpy(&h, half + 2 * i, 2);                                                                                                    \
+            memcpy(out + i * (size), f->table + (size_t)h * (size), size);                                                                  \
+        }                                                                                                                                   \
+        break;
+        COPY(2)
+        COPY(4)
+        COPY(8)
+    default: assert(!"a plain type of another size");
+    }
+}
+
+/* Zero nibbles become 8. */
+static uint64_t symmetric_nibbles(uint64_t x) {
+    uint64_t any = (x | x >> 1 | x >> 2 | x >> 3) & 0x1111111111111111u;
+    return x | (any ^ 0x1111111111111111u) << 3;
+}
+
+static void fill_q4_0(const filler *f, size_t blocks, unsigned char *out) {
+    uint16_t d = aq_f32_to_f16((float)(f->deviation / sqrt(17.5)));
+    for (size_t b = 0; b < blocks; b++, out += 18) {
+        uint64_t codes[2];
+        memcpy(codes, f->words + 4 * b, 16);
+        codes[0] = symmetric_nibbles(codes[0]);
+        codes[1] = symmetric_nibbles(codes[1]);
+        memcpy(out, &d, 2);
+        memcpy(out + 2, codes, 16);
+    }
+}
+
+static void fill_q4_1(const filler *f, size_t blocks, unsigned char *out) {
+    double exact = f->deviation / sqrt(21.25);
+    int e = ilogb(exact) - 6;
+    exact = ldexp(rint(ldexp(exact, -e)), e); /* 7 bits: 15/2 times it has 11, as many as a half */
+    uint16_t d = aq_f32_to_f16((float)exact), m = aq_f32_to_f16((float)(-7.5 * exact));
+    for (size_t b = 0; b < blocks; b++, out += 20) {
+        memcpy(out, &d, 2);
+        memcpy(out + 2, &m, 2);
+        memcpy(out + 4, f->words + 4 * b, 16);
+    }
+}
+
+static void fill_q8_0(const filler *f, size_t blocks, unsigned char *out) {
+    const unsigned char *codes = (const unsigned char *)f->words;
+    uint16_t d = aq_f32_to_f16((float)(f->deviation / sqrt(5397.5)));
+    for (size_t b = 0; b < blocks; b++, out += 34, codes += 32) {
+        memcpy(out, &d, 2);
+        for (int i = 0; i < 32; i++)
+            out[2 + i] = codes[i] == 0x80 ? 0 : codes[i];
+    }
+}
+
+static uint64_t key_of(uint64_t seed, const char *name) {
+    uint64_t h = 0xcbf29ce484222325u ^ seed; /* FNV-1a */
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    return h ^ h >> 31;
+}
+
+/* Elements that one generator block of 16 bytes gives. */
+static size_t elements_per_draw(aq_dtype t) { return t == AQ_Q8_0 ? 16 : t == AQ_Q4_0 || t == AQ_Q4_1 ? 32 : 8; }
+
+static void fill_tensor(filler *f, uint64_t key, size_t elements, unsigned char *out) {
+    size_t per_draw = elements_per_draw(f->dtype), per_chunk = CHUNK * per_draw;
+    const aq_dtype_info *type = aq_dtype_of(f->dtype);
+    for (size_t first = 0; first < elements; first += per_chunk) {
+        size_t n = elements - first < per_chunk ? elements - first : per_chunk;
+        unsigned char *at = out + first / type->block * type->bytes;
+        aq_random_fill(key, first / per_draw, CHUNK, f->words);
+        switch (f->dtype) {
+        case AQ_Q4_0: fill_q4_0(f, n / 32, at); break;
+        case AQ_Q4_1: fill_q4_1(f, n / 32, at); break;
+        case AQ_Q8_0: fill_q8_0(f, n / 32, at); break;
+        default: look_up(f, n, at);
+        }
+    }
+}
+
+/* ---- the checkpoint ---- */
+
+/* All tensors of the architecture with their sizes, data still NULL; *total with every tensor at a multiple of 64. */
+static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype, size_t *total) {
+    aq_tensor *list;
+    uint32_t n = 0;
+    AQ_ALLOC(&c->arena, list, (size_t)c->config.L * aq_tensor_rows_count);
+    *total = 0;
+    for (uint32_t row = 0; row < aq_tensor_rows_count; row++) {
+        int64_t shape[2];
+        aq_tensor_shape(&c->config, row, shape);
+        for (int64_t layer = 0; layer < (aq_tensor_rows[row].layered ? c->config.L : 1); layer++) {
+            if (aq_tensor_rows[row].output && c->config.tied)
+                continue;
+            aq_tensor t = {.rank = shape[1] ? 2 : 1, .dim = {shape[0], shape[1]}};
+            t.dtype = shape[1] || aq_dtype_of(dtype)->kind == AQ_KIND_FLOAT ? dtype : AQ_F32;
+            if (shape[1] && shape[1] % aq_dtype_of(dtype)->block)
+                return aq_fail(AQ_REFUSED, c->path, "rows of %lld elements in %s: expected a multiple of its block of %u", (long long)shape[1],
+                               aq_dtype_of(dtype)->name, aq_dtype_of(dtype)->block);
+            AQ_TRY(aq_dtype_bytes(t.dtype, (uint64_t)shape[0] * (uint64_t)(shape[1] ? shape[1] : 1), c->path, &t.bytes));
+            AQ_TRY(aq_tensor_house_name(&c->arena, row, layer, &t.name));
+            t.file_name = t.name;
+            AQ_TRY(aq_size_add(*total, (t.bytes + 63) & ~(size_t)63, c->path, total));
+            list[n++] = t;
+        }
+    }
+    c->tensors = list;
+    c->n_tensors = n;
+    return AQ_OK;
+}
+
+/* Filling more than there is would end in the kernel killing us, not in a failed call. */
+static aq_status check_memory(const char *place, size_t total) {
+    char *text;
+    size_t n;
+    if (aq_file_read("/proc/meminfo", 1 << 16, &text, &n) != AQ_OK)
+        return AQ_OK;
+    const char *line = strstr(text, "MemAvailable:");
+    unsigned long long kib = line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) : 0;
+    aq_mem_free(text);
+    if (kib && total / 1024 > kib)
+        return aq_fail(AQ_NO_MEMORY, place, "random weights of %.1f GiB: only %.1f GiB of memory are free (try a smaller --weights-type)",
+                       (double)total / 0x1p30, (double)kib / 0x1p20);
+    return AQ_OK;
+}
+
+static void fill_ones(aq_dtype t, size_t n, unsigned char *out) {
+    const float one = 1;
+    for (size_t i = 0; i < n; i++)
+        aq_dtype_encode_f32(t, &one, 1, out + i * aq_dtype_of(t)->bytes);
+}
+
+static aq_status fill_all(aq_checkpoint *c, aq_dtype dtype, uint64_t seed) {
+    void *p;
+    AQ_TRY(aq_mem_alloc(sizeof(filler), &p));
+    filler *f = p;
+    *f = (filler){.dtype = dtype, .deviation = c->config.initializer_range};
+    aq_status status = aq_dtype_of(dtype)->kind == AQ_KIND_FLOAT ? open_table(f) : AQ_OK;
+    unsigned char *at = c->memory;
+    aq_tensor *tensors = (aq_tensor *)(uintptr_t)c->tensors; /* ours, just made */
+    for (uint32_t i = 0; status == AQ_OK && i < c->n_tensors; i++) {
+        aq_tensor *t = &tensors[i];
+        if (t->rank == 1)
+            fill_ones(t->dtype, (size_t)t->dim[0], at);
+        else
+            fill_tensor(f, key_of(seed, t->name), (size_t)t->dim[0] * (size_t)t->dim[1], at);
+        t->data = at;
+        at += (t->bytes + 63) & ~(size_t)63;
+    }
+    aq_mem_free(f->table);
+    aq_mem_free(f);
+    return status;
+}
+
+static aq_status parse_spec(const char *spec, size_t *name_length, uint64_t *seed) {
+    const char *colon = strchr(spec, ':');
+    *seed = 0;
+    if (!colon || strncmp(colon, ":random", 7) != 0 || (colon[7] && colon[7] != ':'))
+        return aq_fail(AQ_REFUSED, spec, "not a built-in architecture: expected NAME:random or NAME:random:SEED");
+    *name_length = (size_t)(colon - spec);
+    const char *digits = colon[7] ? colon + 8 : "0";
+    if (!*digits)
+        return aq_fail(AQ_REFUSED, spec, "no seed after the colon: expected a number");
+    for (; *digits; digits++) {
+        if (*digits < '0' || *digits > '9' || __builtin_mul_overflow(*seed, (uint64_t)10, seed) ||
+            __builtin_add_overflow(*seed, (uint64_t)(*digits - '0'), seed))
+            return aq_fail(AQ_REFUSED, spec, "the seed is no number below 2^64");
+    }
+    return AQ_OK;
+}
+
+static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype) {
+    size_t name_length = 0, total = 0;
+    uint64_t seed;
+    aq_dtype_kind kind = aq_dtype_of(dtype)->kind;
+    if (kind != AQ_KIND_FLOAT && kind != AQ_KIND_WEIGHT)
+        return aq_fail(AQ_REFUSED, spec, "random weights in %s: expected a floating-point or block type", aq_dtype_of(dtype)->name);
+    AQ_TRY(aq_arena_string(&c->arena, spec, strlen(spec), &c->path));
+    AQ_TRY(parse_spec(c->path, &name_length, &seed));
+    AQ_TRY(aq_builtin_config_read(&c->arena, c->path, name_length, &c->config));
+    AQ_TRY(list_tensors(c, dtype, &total));
+    AQ_TRY(check_memory(c->path, total));
+    AQ_TRY(aq_mem_map(total, &c->memory));
+    c->memory_bytes = total;
+    AQ_TRY(fill_all(c, dtype, seed));
+    aq_import_sort(c);
+    c->tokenizer = (aq_tokenizer_source){.place = c->path, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
+    return AQ_OK;
+}
+
+aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
+    aq_checkpoint c = {0};
+    aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype);
+    if (status != AQ_OK)
+        aq_checkpoint_close(&c);
+    *out = c;
+    return status;
+}
+
+aq_status aq_builtin_config_read(aq_arena *arena, const char *spec, size_t n, aq_config *out) {
+    char names[512] = "";
+    aq_naming naming;
+    for (const aq_builtin_config *b = aq_builtin_configs; b->name; b++) {
+        if (strlen(b->name) == n && memcmp(b->name, spec, n) == 0)
+            return aq_config_parse(arena, b->name, b->json, strlen(b->json), out, &naming);
+        snprintf(names + strlen(names), sizeof names - strlen(names), " %s", b->name);
+    }
+    return aq_fail(AQ_REFUSED, spec, "no such file or built-in architecture: expected a path, or one of%s", names);
+}
