@@ -37,6 +37,7 @@ typedef struct aq_tokenizer_source {
     const aq_added_token *added;
     int32_t bos, eos, pad, unk; /* -1 where none */
     uint8_t add_bos, add_eos;   /* what the file's own encoder adds by default */
+    uint8_t unk_bytes;          /* a byte that the vocabulary lacks becomes unk; else it is left out (as in SmolLM2, GPT-2) */
 } aq_tokenizer_source;
 
 typedef struct aq_tokenizer aq_tokenizer;

@@ -1,0 +1,147 @@
+/* added.c: finds the texts of added tokens, before anything else looks at the text, as Hugging Face's AddedVocabulary does.
+ *
+ * Two rounds: tokens that are not `normalized` first, then the others in the stretches between (there is no normaliser here, so both
+ * see the same bytes, but the order shows). In a round the leftmost match wins, of those the longest; a match that single_word
+ * rejects still uses up its text; lstrip and rstrip take white space around the match into it.
+ * Cost: a trie walk from each byte that begins a token: text * longest token at worst, hence AQ_ADDED_LENGTH_LIMIT. An Aho-Corasick
+ * automaton has the same worst case here (a match may be far shorter than what was read to find it), and is ten times the code. */
+#include "frontend/tokenizer/internal.h"
+
+#include <string.h>
+
+static aq_status add(aq_tokenizer *t, aq_added_trie *trie, uint32_t token, const char *place) {
+    aq_bytes text = t->added[token].text;
+    uint32_t *link = &trie->first[(uint8_t)text.s[0]], node = 0;
+    for (uint32_t i = 0; i < text.n; i++) {
+        uint8_t byte = (uint8_t)text.s[i];
+        while (*link && trie->nodes[*link].byte != byte)
+            link = &trie->nodes[*link].sibling;
+        if (!*link) {
+            trie->nodes[trie->n_nodes] = (aq_added_node){.token = AQ_NO_ID, .byte = byte};
+            *link = trie->n_nodes++;
+        }
+        node = *link;
+        link = &trie->nodes[node].child;
+    }
+    uint32_t other = trie->nodes[node].token;
+    if (other != AQ_NO_ID)
+        return aq_fail(AQ_REFUSED, place, "added token \"%.*s\" is there twice, as id %d and %d: one expected", (int)text.n, text.s,
+                       t->added[other].id, t->added[token].id);
+    trie->nodes[node].token = token;
+    trie->n_tokens++;
+    return AQ_OK;
+}
+
+aq_status aq_added_build(aq_tokenizer *t, const char *place) {
+    for (int which = 0; which < 2; which++) {
+        size_t bytes = 1;
+        for (uint32_t i = 0; i < t->n_added; i++)
+            if (t->added[i].normalized == which)
+                bytes += t->added[i].text.n;
+        if (bytes >= AQ_NO_ID)
+            return aq_fail(AQ_REFUSED, place, "%zu bytes of added tokens: less than 4 GiB expected", bytes);
+        aq_added_trie *trie = &t->trie[which];
+        AQ_ALLOC(&t->arena, trie->nodes, bytes);
+        trie->n_nodes = 1;
+        for (uint32_t i = 0; i < t->n_added; i++)
+            if (t->added[i].normalized == which)
+                AQ_TRY(add(t, trie, i, place));
+    }
+    return AQ_OK;
+}
+
+/* The longest token at text[0..n): its index, AQ_NO_ID if there is none. */
+static uint32_t match(const aq_added_trie *trie, const char *text, size_t n) {
+    uint32_t best = AQ_NO_ID, node = trie->first[(uint8_t)text[0]];
+    for (size_t i = 1; node; i++) {
+        if (trie->nodes[node].token != AQ_NO_ID)
+            best = trie->nodes[node].token;
+        if (i == n)
+            break;
+        uint8_t byte = (uint8_t)text[i];
+        node = trie->nodes[node].child;
+        while (node && trie->nodes[node].byte != byte)
+            node = trie->nodes[node].sibling;
+    }
+    return best;
+}
+
+int32_t aq_added_find(const aq_tokenizer *t, int which, const char *text, size_t n) {
+    uint32_t index = match(&t->trie[which], text, n);
+    return index != AQ_NO_ID && t->added[index].text.n == n ? t->added[index].id : -1;
+}
+
+/* The character that ends at text[end), end > 0; a byte that is no UTF-8 counts as U+FFFD. Returns its length. */
+static size_t before(const char *text, size_t end, uint32_t *c) {
+    for (size_t n = 1; n <= 4 && n <= end; n++)
+        if (((uint8_t)text[end - n] & 0xC0) != 0x80) {
+            if (aq_utf8_decode(text + end - n, n, c) == (int)n)
+                return n;
+            break;
+        }
+    *c = 0xFFFD;
+    return 1;
+}
+
+static size_t after(const char *text, size_t n, size_t at, uint32_t *c) {
+    int length = aq_utf8_decode(text + at, n - at, c);
+    if (length)
+        return (size_t)length;
+    *c = 0xFFFD;
+    return 1;
+}
+
+static int is_single_word(const char *text, size_t n, size_t start, size_t end) {
+    uint32_t c;
+    if (start > 0 && (before(text, start, &c), aq_class_is_word(c)))
+        return 0;
+    return end == n || (after(text, n, end, &c), !aq_class_is_word(c));
+}
+
+/* The next match at or after walk->from that counts, with the white space it takes along. */
+static int find(const aq_tokenizer *t, const aq_added_trie *trie, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out) {
+    uint32_t c;
+    while (walk->from < n) {
+        uint32_t index = trie->first[(uint8_t)text[walk->from]] ? match(trie, text + walk->from, n - walk->from) : AQ_NO_ID;
+        if (index == AQ_NO_ID) {
+            walk->from++;
+            continue;
+        }
+        const aq_added_token *token = &t->added[index];
+        size_t start = walk->from, end = start + token->text.n, length;
+        walk->from = end;
+        if (token->single_word && !is_single_word(text, n, start, end))
+            continue;
+        while (token->lstrip && start > walk->done && (length = before(text, start, &c), aq_class_is_space(c)))
+            start -= length;
+        while (token->rstrip && end < n && (length = after(text, n, end, &c), aq_class_is_space(c)))
+            end += length;
+        *out = (aq_added_span){start, end, token->id};
+        return 1;
+    }
+    return 0;
+}
+
+int aq_added_next(const aq_tokenizer *t, int which, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out) {
+    if (!walk->has_pending) {
+        aq_added_span token;
+        if (!find(t, &t->trie[which], text, n, walk, &token)) {
+            *out = (aq_added_span){walk->done, n, -1};
+            walk->done = n;
+            return out->start < n;
+        }
+        if (walk->done >= token.start) {
+            walk->done = token.end;
+            *out = token;
+            return 1;
+        }
+        walk->pending = token;
+        walk->has_pending = 1;
+        *out = (aq_added_span){walk->done, token.start, -1};
+        return 1;
+    }
+    walk->has_pending = 0;
+    walk->done = walk->pending.end;
+    *out = walk->pending;
+    return 1;
+}

@@ -1,0 +1,252 @@
+/* build.c: from what a file says to the tables that encoding reads, and the questions one can ask of a tokenizer.
+ *
+ * Cost: one pass over vocabulary and merges, two look-ups a merge: about 10 ms for 50000 of each. */
+#include "frontend/tokenizer/internal.h"
+
+#include "ir/memory.h"
+
+#include <string.h>
+
+static uint32_t table_size(uint32_t entries) {
+    uint32_t size = 64;
+    while (size < entries * 2)
+        size *= 2;
+    return size;
+}
+
+static int is_utf8(const char *s, size_t n) {
+    uint32_t c;
+    for (size_t i = 0; i < n;) {
+        int length = aq_utf8_decode(s + i, n - i, &c);
+        if (!length)
+            return 0;
+        i += (size_t)length;
+    }
+    return 1;
+}
+
+static aq_status copy_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    AQ_ALLOC(&t->arena, t->added, s->n_added);
+    t->n_added = s->n_added;
+    for (uint32_t i = 0; i < s->n_added; i++) {
+        aq_added_token *a = &t->added[i];
+        *a = s->added[i];
+        a->normalized = !!a->normalized;
+        if (a->id < 0 || (uint32_t)a->id >= AQ_ID_LIMIT(s->n_vocab))
+            return aq_fail(AQ_REFUSED, s->place, "added token %u has the id %d: 0 to %u expected", i, a->id, AQ_ID_LIMIT(s->n_vocab) - 1);
+        if (a->text.n == 0 || a->text.n > AQ_ADDED_LENGTH_LIMIT)
+            return aq_fail(AQ_REFUSED, s->place, "added token with id %d has %u bytes: 1 to %u expected", a->id, a->text.n,
+                           AQ_ADDED_LENGTH_LIMIT);
+        AQ_TRY(aq_arena_string(&t->arena, a->text.s, a->text.n, &a->text.s));
+        if ((uint32_t)a->id >= t->size)
+            t->size = (uint32_t)a->id + 1;
+    }
+    return AQ_OK;
+}
+
+static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t id) {
+    aq_bytes text = t->text[id];
+    uint32_t hash = aq_piece_hash(text.s, text.n), at = hash & t->piece_mask;
+    uint32_t other = aq_piece_find(t, hash, text.s, text.n);
+    if (other != AQ_NO_ID)
+        return aq_fail(AQ_REFUSED, s->place, "ids %u and %u have the same text \"%.*s\": one expected", other, id, (int)s->vocab[id].n,
+                       s->vocab[id].s);
+    while (t->pieces[at].id != AQ_NO_ID)
+        at = (at + 1) & t->piece_mask;
+    t->pieces[at] = (aq_piece_slot){hash, id};
+    return AQ_OK;
+}
+
+/* Texts of the vocabulary in raw bytes. What is not written in the alphabet stays as it is and is out of BPE's reach. */
+static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    size_t total = 0;
+    for (uint32_t i = 0; i < s->n_vocab; i++)
+        AQ_TRY(aq_size_add(total, s->vocab[i].n, "vocabulary", &total));
+    char *bytes;
+    AQ_ALLOC(&t->arena, bytes, total);
+    uint32_t size = table_size(s->n_vocab);
+    AQ_ALLOC(&t->arena, t->pieces, size);
+    memset(t->pieces, 0xFF, size * sizeof *t->pieces);
+    t->piece_mask = size - 1;
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        aq_bytes v = s->vocab[i];
+        if (v.n == 0)
+            continue;
+        int64_t n = aq_alphabet_to_bytes(v.s, v.n, bytes);
+        if (n == -2)
+            return aq_fail(AQ_REFUSED, s->place, "the text of id %u is no UTF-8: text in GPT-2's printable alphabet expected", i);
+        if (n == -1)
+            memcpy(bytes, v.s, v.n);
+        t->text[i] = (aq_bytes){bytes, n < 0 ? v.n : (uint32_t)n};
+        bytes += t->text[i].n;
+        if (n > 0)
+            AQ_TRY(insert(t, s, i));
+    }
+    for (uint32_t b = 0; b < 256; b++) {
+        char c = (char)b;
+        t->byte_id[b] = aq_piece_find(t, aq_piece_hash(&c, 1), &c, 1);
+    }
+    return AQ_OK;
+}
+
+static aq_status bad_merge(const aq_tokenizer_source *s, uint32_t rank, const char *what) {
+    aq_bytes m = s->merges[rank];
+    return aq_fail(AQ_REFUSED, s->place, "merge %u, \"%.*s\": %s", rank, (int)(m.n < 200 ? m.n : 200), m.s, what);
+}
+
+static aq_status find_part(const aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t rank, const char *text, size_t n, char *bytes,
+                           int64_t *out_n, uint32_t *out_id) {
+    *out_n = n ? aq_alphabet_to_bytes(text, n, bytes) : -1;
+    if (*out_n <= 0)
+        return bad_merge(s, rank, "two texts in GPT-2's printable alphabet with a space between expected");
+    *out_id = aq_piece_find(t, aq_piece_hash(bytes, (size_t)*out_n), bytes, (size_t)*out_n);
+    if (*out_id == AQ_NO_ID)
+        return bad_merge(s, rank, "part is not in the vocabulary");
+    return AQ_OK;
+}
+
+static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t rank, char *bytes) {
+    aq_bytes m = s->merges[rank];
+    const char *space = m.n ? memchr(m.s, ' ', m.n) : NULL;
+    if (!space)
+        return bad_merge(s, rank, "two texts with a space between expected");
+    size_t n_left = (size_t)(space - m.s);
+    int64_t left_bytes, right_bytes;
+    uint32_t left, right;
+    AQ_TRY(find_part(t, s, rank, m.s, n_left, bytes, &left_bytes, &left));
+    AQ_TRY(find_part(t, s, rank, space + 1, m.n - n_left - 1, bytes + left_bytes, &right_bytes, &right));
+    size_t n = (size_t)(left_bytes + right_bytes);
+    uint32_t id = aq_piece_find(t, aq_piece_hash(bytes, n), bytes, n);
+    if (id == AQ_NO_ID)
+        return bad_merge(s, rank, "what it makes is not in the vocabulary");
+    aq_merge_slot *slot = (aq_merge_slot *)aq_merge_find(t, left, right);
+    *slot = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
+    t->rank_id[rank] = id;
+    return AQ_OK;
+}
+
+static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    uint32_t size = table_size(s->n_merges), longest = 0;
+    AQ_ALLOC(&t->arena, t->merges, size);
+    memset(t->merges, 0xFF, size * sizeof *t->merges);
+    t->merge_mask = size - 1;
+    t->n_ranks = s->n_merges;
+    AQ_ALLOC(&t->arena, t->rank_id, s->n_merges);
+    for (uint32_t i = 0; i < s->n_merges; i++)
+        if (s->merges[i].n > longest)
+            longest = s->merges[i].n;
+    void *bytes;
+    AQ_TRY(aq_mem_alloc(longest, &bytes));
+    aq_status status = AQ_OK;
+    for (uint32_t i = 0; i < s->n_merges && status == AQ_OK; i++)
+        status = read_merge(t, s, i, bytes);
+    aq_mem_free(bytes);
+    return status;
+}
+
+/* The file must not mean two tokens by one id. An id of the vocabulary keeps its text in the alphabet, so that BPE may still make it; the
+ * text of others is read the same way if that gives UTF-8 (Hugging Face's decoder always does), and is else as it stands. */
+static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        aq_added_token *a = &t->added[i];
+        aq_bytes v = (uint32_t)a->id < s->n_vocab ? s->vocab[a->id] : (aq_bytes){0};
+        if (t->flags[a->id])
+            return aq_fail(AQ_REFUSED, s->place, "id %d belongs to two added tokens: one expected", a->id);
+        if (v.n && (v.n != a->text.n || memcmp(v.s, a->text.s, v.n)))
+            return aq_fail(AQ_REFUSED, s->place, "added token \"%.*s\" has the id %d of \"%.*s\": the same text expected", (int)a->text.n,
+                           a->text.s, a->id, (int)v.n, v.s);
+        t->flags[a->id] = AQ_TOKEN_ADDED | (a->special ? AQ_TOKEN_SPECIAL : 0);
+        if (v.n)
+            continue;
+        char *bytes;
+        AQ_ALLOC(&t->arena, bytes, a->text.n);
+        int64_t n = aq_alphabet_to_bytes(a->text.s, a->text.n, bytes);
+        t->text[a->id] = n > 0 && is_utf8(bytes, (size_t)n) ? (aq_bytes){bytes, (uint32_t)n} : a->text;
+    }
+    return AQ_OK;
+}
+
+static aq_status check_limits(const aq_tokenizer_source *s) {
+    if (s->kind != AQ_TOKENIZER_BPE)
+        return aq_fail(AQ_REFUSED, s->place, "no tokenizer: a byte-level BPE vocabulary expected");
+    if (s->n_vocab == 0 || s->n_vocab > AQ_TOKENIZER_LIMIT || s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_TOKENIZER_LIMIT)
+        return aq_fail(AQ_REFUSED, s->place, "%u entries, %u merges, %u added tokens: 1 to %u entries expected, and no more of the others",
+                       s->n_vocab, s->n_merges, s->n_added, AQ_TOKENIZER_LIMIT);
+    if (s->pre == AQ_PRE_SMOLLM && s->add_prefix_space)
+        return aq_fail(AQ_REFUSED, s->place, "digits split one by one with a prefix space: only one of the two is supported");
+    return AQ_OK;
+}
+
+static aq_status check_id(const aq_tokenizer *t, const char *place, const char *name, int32_t id) {
+    if (id < -1 || (id >= 0 && (uint32_t)id >= t->size))
+        return aq_fail(AQ_REFUSED, place, "the %s id is %d: less than %u expected", name, id, t->size);
+    return AQ_OK;
+}
+
+static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    AQ_TRY(check_limits(s));
+    t->pre = s->pre;
+    t->add_prefix_space = s->add_prefix_space;
+    t->size = s->n_vocab;
+    AQ_TRY(copy_added(t, s));
+    AQ_ALLOC(&t->arena, t->text, t->size);
+    AQ_ALLOC(&t->arena, t->flags, t->size);
+    AQ_ALLOC(&t->arena, t->whole, t->size);
+    AQ_TRY(read_vocab(t, s));
+    AQ_TRY(read_merges(t, s));
+    AQ_TRY(place_added(t, s));
+    AQ_TRY(aq_added_build(t, s->place));
+    t->bos = s->bos, t->eos = s->eos, t->pad = s->pad, t->unk = s->unk;
+    AQ_TRY(check_id(t, s->place, "bos", t->bos));
+    AQ_TRY(check_id(t, s->place, "eos", t->eos));
+    AQ_TRY(check_id(t, s->place, "pad", t->pad));
+    AQ_TRY(check_id(t, s->place, "unk", t->unk));
+    t->add_bos = s->add_bos && t->bos >= 0;
+    t->add_eos = s->add_eos && t->eos >= 0;
+    t->unk_bytes = s->unk_bytes && t->unk >= 0;
+    return AQ_OK;
+}
+
+aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **out) {
+    void *p;
+    AQ_TRY(aq_mem_alloc(sizeof(aq_tokenizer), &p));
+    aq_status status = fill(p, source);
+    if (status == AQ_OK)
+        *out = p;
+    else
+        aq_tokenizer_close(p);
+    return status;
+}
+
+void aq_tokenizer_close(aq_tokenizer *t) {
+    if (!t)
+        return;
+    aq_arena_close(&t->arena);
+    aq_mem_free(t);
+}
+
+uint32_t aq_tokenizer_size(const aq_tokenizer *t) { return t->size; }
+int32_t aq_tokenizer_bos(const aq_tokenizer *t) { return t->bos; }
+int32_t aq_tokenizer_eos(const aq_tokenizer *t) { return t->eos; }
+int32_t aq_tokenizer_pad(const aq_tokenizer *t) { return t->pad; }
+int32_t aq_tokenizer_unk(const aq_tokenizer *t) { return t->unk; }
+int aq_tokenizer_adds_bos(const aq_tokenizer *t) { return t->add_bos; }
+int aq_tokenizer_adds_eos(const aq_tokenizer *t) { return t->add_eos; }
+
+int32_t aq_tokenizer_find(const aq_tokenizer *t, const char *s, size_t n) {
+    for (int which = 0; n && which < 2; which++) {
+        int32_t id = aq_added_find(t, which, s, n);
+        if (id >= 0)
+            return id;
+    }
+    uint32_t id = aq_piece_find(t, aq_piece_hash(s, n), s, n);
+    return id == AQ_NO_ID ? -1 : (int32_t)id;
+}
+
+int aq_tokenizer_is_special(const aq_tokenizer *t, int32_t id) {
+    return id >= 0 && (uint32_t)id < t->size && (t->flags[id] & AQ_TOKEN_SPECIAL);
+}
+
+aq_bytes aq_tokenizer_text(const aq_tokenizer *t, int32_t id) {
+    return id >= 0 && (uint32_t)id < t->size ? t->text[id] : (aq_bytes){"", 0};
+}

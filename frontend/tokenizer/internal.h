@@ -1,0 +1,163 @@
+/* internal.h: what the files of the tokenizer share; nothing outside frontend/tokenizer includes it.
+ *
+ *   alphabet.c     bytes <-> GPT-2's printable characters
+ *   source_*.c     files -> aq_tokenizer_source (which the GGUF importer fills too)
+ *   build.c        aq_tokenizer_source -> aq_tokenizer
+ *   added.c        texts of added tokens inside a text
+ *   pretokenize.c  text -> pieces
+ *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
+ *   encode.c       ties the above together
+ *   decode.c       ids -> text */
+#ifndef AQ_FRONTEND_TOKENIZER_INTERNAL_H
+#define AQ_FRONTEND_TOKENIZER_INTERNAL_H
+
+#include "frontend/tokenizer/tokenizer.h"
+
+#define AQ_NO_RANK UINT32_MAX
+#define AQ_NO_ID UINT32_MAX
+#define AQ_TOKENIZER_LIMIT (1u << 24) /* ids, merges */
+/* Ids may leave holes, but a file of a few bytes must not ask for tables of gigabytes. */
+#define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 65536) / 2 ? (entries) * 2 + 65536 : AQ_TOKENIZER_LIMIT)
+#define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */
+#define AQ_SHORT_PIECE 96u            /* symbols; longer pieces go to merge_long.c */
+
+/* ---- alphabet.c ---- */
+/* Maps text in the printable alphabet to raw bytes: returns how many were written to out (room for n), or -1 if a character has no
+ * byte (out is then undefined), or -2 if text is no UTF-8. */
+int64_t aq_alphabet_to_bytes(const char *text, size_t n, char *out);
+/* The printable character of a byte as UTF-8: 1 or 2 bytes into out; returns the count. */
+int aq_alphabet_of_byte(uint8_t byte, char out[2]);
+
+/* ---- utf8.c ---- */
+/* Decodes the character at s[0..n), n > 0: returns its length and *out; or 0 if it is invalid or cut off (surrogates and overlong
+ * forms are invalid). */
+int aq_utf8_decode(const char *s, size_t n, uint32_t *out);
+/* For s[0..n) that does not decode: the length of the maximal subpart that one U+FFFD stands for (Unicode 3.9, as the WHATWG decoder
+ * and Rust's from_utf8_lossy); *out_incomplete says that more bytes could still make it a character. */
+int aq_utf8_bad_length(const char *s, size_t n, int *out_incomplete);
+
+/* ---- pretokenize.c ---- */
+typedef enum aq_class { AQ_CLASS_OTHER, AQ_CLASS_LETTER, AQ_CLASS_NUMBER, AQ_CLASS_SPACE } aq_class;
+aq_class aq_class_of(aq_pretokenizer pre, uint32_t code_point);
+int aq_class_is_space(uint32_t code_point); /* \s: the property White_Space */
+int aq_class_is_word(uint32_t code_point); /* \w of single_word */
+/* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
+size_t aq_pretokenize_next(aq_pretokenizer pre, const char *text, size_t n, size_t at);
+
+/* ---- the tokenizer ---- */
+enum { AQ_TOKEN_ADDED = 1, AQ_TOKEN_SPECIAL = 2 };
+/* Whether BPE of a token's own text gives the token: found out on first use, the same answer whoever asks, hence atomic. */
+enum { AQ_WHOLE_UNKNOWN, AQ_WHOLE_YES, AQ_WHOLE_NO };
+
+typedef struct aq_merge_slot {
+    uint32_t left, right, rank, id; /* rank AQ_NO_RANK: empty */
+} aq_merge_slot;
+
+typedef struct aq_piece_slot {
+    uint32_t hash, id; /* id AQ_NO_ID: empty */
+} aq_piece_slot;
+
+/* A trie of added tokens: children of a node are a list of siblings. */
+typedef struct aq_added_node {
+    uint32_t child, sibling, token; /* child, sibling: 0 is none; token: index into added, AQ_NO_ID if no token ends here */
+    uint8_t byte;
+} aq_added_node;
+typedef struct aq_added_trie {
+    aq_added_node *nodes; /* node 0 is the root; its children are found by first */
+    uint32_t n_nodes, n_tokens;
+    uint32_t first[256];
+} aq_added_trie;
+
+struct aq_tokenizer {
+    aq_arena arena;
+    aq_pretokenizer pre;
+    int add_prefix_space;
+    uint32_t size;
+    aq_bytes *text;  /* [size] raw bytes */
+    uint8_t *flags;  /* [size] */
+    uint8_t *whole;  /* [size] */
+    aq_piece_slot *pieces;
+    uint32_t piece_mask;
+    aq_merge_slot *merges;
+    uint32_t merge_mask, n_ranks;
+    uint32_t *rank_id; /* [n_ranks] what the merge of that rank makes */
+    uint32_t byte_id[256]; /* AQ_NO_ID: the vocabulary has no such byte */
+    aq_added_token *added;
+    uint32_t n_added;
+    aq_added_trie trie[2]; /* 0: matched first, in the text as it is; 1: after normalisation (which is none here) */
+    int32_t bos, eos, pad, unk;
+    int add_bos, add_eos, unk_bytes;
+};
+
+uint32_t aq_piece_hash(const char *s, size_t n);
+/* The id whose text in the vocabulary is s, or AQ_NO_ID. */
+uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size_t n);
+/* The slot of the pair, or the empty slot where it would go. */
+const aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint32_t left, uint32_t right);
+
+/* ---- merge.c, merge_long.c ---- */
+/* Scratch memory of one encode call. Start with {0}. */
+typedef struct aq_merge_work {
+    uint32_t *ids; /* symbols of the piece at hand, then its ids */
+    size_t room;
+    void *ranks, *symbols; /* of merge_long.c: lists by rank; the piece */
+    size_t ranks_size, symbols_size;
+    uint64_t *heap;
+    size_t n_heap, heap_room;
+} aq_merge_work;
+void aq_merge_work_close(aq_merge_work *w);
+/* Merges ids[0..n) in place by rank, then by position; returns what is left. n <= AQ_SHORT_PIECE. */
+size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n);
+AQ_MUST_USE aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uint32_t *ids, size_t n, size_t *out_n);
+
+/* ---- added.c ---- */
+AQ_MUST_USE aq_status aq_added_build(aq_tokenizer *t, const char *place);
+/* One stretch of a text: an added token (id >= 0) or text between (id -1). */
+typedef struct aq_added_span {
+    size_t start, end;
+    int32_t id;
+} aq_added_span;
+/* Walks text[0..n) by the tokens of trie[which]; start with {0}; returns 0 when there are no more spans. */
+typedef struct aq_added_walk {
+    size_t from, done;     /* where to look next; up to where spans were given */
+    aq_added_span pending; /* the token after the stretch of text just given */
+    int has_pending;
+} aq_added_walk;
+int aq_added_next(const aq_tokenizer *t, int which, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out);
+
+/* The id of the added token whose text is all of text[0..n), n > 0; -1 if there is none. */
+int32_t aq_added_find(const aq_tokenizer *t, int which, const char *text, size_t n);
+
+/* ---- source_json.c, source_special.c, source_files.c ---- */
+struct cJSON;
+/* What reading the files of a tokenizer gathers; strings are in the arena. */
+typedef struct aq_source_reader {
+    aq_arena *arena;
+    const char *place; /* the file at hand */
+    aq_tokenizer_source *out;
+    AQ_VEC(aq_added_token) added;
+} aq_source_reader;
+
+/* Parses text[0..n) whole; free with cJSON_Delete. Refuses what cJSON would misread (\u0000 ends its strings). */
+AQ_MUST_USE aq_status aq_json_parse(const char *place, const char *text, size_t n, struct cJSON **out);
+AQ_MUST_USE aq_status aq_json_copy(aq_arena *arena, const char *s, aq_bytes *out);
+/* *out is 0 or 1; `missing` if there is no such key. */
+AQ_MUST_USE aq_status aq_json_flag(const char *place, const struct cJSON *object, const char *key, int missing, uint8_t *out);
+/* An integer 0 <= x < limit. */
+AQ_MUST_USE aq_status aq_json_index(const char *place, const char *what, const struct cJSON *item, uint32_t limit, uint32_t *out);
+/* An object {text: id}: fills out->vocab. */
+AQ_MUST_USE aq_status aq_source_vocab(aq_source_reader *r, const struct cJSON *object);
+/* Adds a token, or brings the flags of one with the same text up to date. */
+AQ_MUST_USE aq_status aq_source_add(aq_source_reader *r, aq_added_token token);
+/* The id of a text among added tokens and vocabulary, -1 if it has none. */
+int32_t aq_source_find(const aq_source_reader *r, aq_bytes text);
+
+/* The document tokenizer.json, or merges.txt: the parts that the fuzzers feed. */
+AQ_MUST_USE aq_status aq_source_parse_json(aq_source_reader *r, const char *text, size_t n);
+AQ_MUST_USE aq_status aq_source_parse_vocab(aq_source_reader *r, const char *text, size_t n);
+AQ_MUST_USE aq_status aq_source_parse_merges(aq_source_reader *r, const char *text, size_t n);
+AQ_MUST_USE aq_status aq_source_parse_added(aq_source_reader *r, const char *text, size_t n);
+/* special_tokens_map.json and tokenizer_config.json; with is_slow, the tokens they name become added tokens. */
+AQ_MUST_USE aq_status aq_source_parse_special(aq_source_reader *r, const char *text, size_t n, int is_slow);
+
+#endif

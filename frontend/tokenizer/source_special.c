@@ -1,0 +1,235 @@
+/* source_special.c: the small files beside a vocabulary (added_tokens.json, special_tokens_map.json, tokenizer_config.json), and how
+ * the readers of all of them look into JSON. */
+#define _GNU_SOURCE
+#include "frontend/tokenizer/internal.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+/* ---- JSON ---- */
+
+/* Whether a string holds \u0000: a `\u0000` whose backslash is not itself escaped. */
+static int has_nul(const char *text, size_t n) {
+    const char *at = text, *end = text + n;
+    while ((at = memmem(at, (size_t)(end - at), "\\u0000", 6))) {
+        const char *first = at;
+        while (first > text && first[-1] == '\\')
+            first--;
+        if ((at - first) % 2 == 0)
+            return 1;
+        at++;
+    }
+    return 0;
+}
+
+aq_status aq_json_parse(const char *place, const char *text, size_t n, cJSON **out) {
+    const char *end = NULL;
+    if (n >= UINT32_MAX || has_nul(text, n))
+        return aq_fail(AQ_REFUSED, place, n >= UINT32_MAX ? "too large: less than 4 GiB expected" : "a text holds \\u0000: none expected");
+    cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, 0);
+    if (!root) {
+        size_t offset = end && end >= text && end <= text + n ? (size_t)(end - text) : 0;
+        return aq_fail(AQ_REFUSED, place, "not JSON from byte %zu on: one JSON document expected", offset);
+    }
+    while (end < text + n && strchr(" \t\r\n", *end) && *end)
+        end++;
+    if (end < text + n) {
+        cJSON_Delete(root);
+        return aq_fail(AQ_REFUSED, place, "more text after the JSON document, at byte %zu: its end expected", (size_t)(end - text));
+    }
+    *out = root;
+    return AQ_OK;
+}
+
+aq_status aq_json_copy(aq_arena *arena, const char *s, aq_bytes *out) {
+    size_t n = strlen(s);
+    AQ_TRY(aq_arena_string(arena, s, n, &out->s));
+    out->n = (uint32_t)n;
+    return AQ_OK;
+}
+
+aq_status aq_json_flag(const char *place, const cJSON *object, const char *key, int missing, uint8_t *out) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (item && !cJSON_IsBool(item) && !cJSON_IsNull(item))
+        return aq_fail(AQ_REFUSED, place, "\"%s\": true or false expected", key);
+    *out = item && cJSON_IsBool(item) ? cJSON_IsTrue(item) : missing;
+    return AQ_OK;
+}
+
+aq_status aq_json_index(const char *place, const char *what, const cJSON *item, uint32_t limit, uint32_t *out) {
+    double x = cJSON_IsNumber(item) ? item->valuedouble : -1;
+    if (!(x >= 0 && x < limit) || x != (double)(uint32_t)x)
+        return aq_fail(AQ_REFUSED, place, "\"%.80s\": a whole number from 0 to %u expected", what, limit - 1);
+    *out = (uint32_t)x;
+    return AQ_OK;
+}
+
+/* ---- vocab.json ---- */
+
+aq_status aq_source_vocab(aq_source_reader *r, const cJSON *object) {
+    uint32_t entries = 0, id;
+    if (!cJSON_IsObject(object) || !object->child)
+        return aq_fail(AQ_REFUSED, r->place, "no vocabulary: an object {\"text\": id, ...} expected");
+    for (const cJSON *item = object->child; item; item = item->next)
+        entries++;
+    if (entries > AQ_TOKENIZER_LIMIT / 4)
+        return aq_fail(AQ_REFUSED, r->place, "%u entries: at most %u expected", entries, AQ_TOKENIZER_LIMIT / 4);
+    uint32_t limit = AQ_ID_LIMIT(entries);
+    aq_bytes *vocab;
+    AQ_ALLOC(r->arena, vocab, limit);
+    for (const cJSON *item = object->child; item; item = item->next) {
+        AQ_TRY(aq_json_index(r->place, item->string, item, limit, &id));
+        if (vocab[id].n || !item->string[0])
+            return aq_fail(AQ_REFUSED, r->place, "id %u: \"%.80s\": one text that is not empty expected", id, item->string);
+        AQ_TRY(aq_json_copy(r->arena, item->string, &vocab[id]));
+        if (id >= r->out->n_vocab)
+            r->out->n_vocab = id + 1;
+    }
+    r->out->vocab = vocab;
+    return AQ_OK;
+}
+
+aq_status aq_source_parse_vocab(aq_source_reader *r, const char *text, size_t n) {
+    cJSON *root;
+    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    aq_status status = aq_source_vocab(r, root);
+    cJSON_Delete(root);
+    return status;
+}
+
+/* ---- added tokens ---- */
+
+static int is_same(aq_bytes a, aq_bytes b) { return a.n == b.n && memcmp(a.s, b.s, a.n) == 0; }
+
+int32_t aq_source_find(const aq_source_reader *r, aq_bytes text) {
+    for (uint32_t i = 0; i < r->added.n; i++)
+        if (is_same(r->added.at[i].text, text))
+            return r->added.at[i].id;
+    for (uint32_t i = 0; text.n && i < r->out->n_vocab; i++)
+        if (is_same(r->out->vocab[i], text))
+            return (int32_t)i;
+    return -1;
+}
+
+aq_status aq_source_add(aq_source_reader *r, aq_added_token token) {
+    for (uint32_t i = 0; i < r->added.n; i++)
+        if (is_same(r->added.at[i].text, token.text)) {
+            if (r->added.at[i].id != token.id)
+                return aq_fail(AQ_REFUSED, r->place, "added token \"%.*s\" has the ids %d and %d: one expected", (int)token.text.n,
+                               token.text.s, r->added.at[i].id, token.id);
+            r->added.at[i] = token;
+            return AQ_OK;
+        }
+    AQ_PUSH(r->arena, &r->added, token);
+    return AQ_OK;
+}
+
+static aq_status read_added(aq_source_reader *r, const cJSON *object) {
+    if (!cJSON_IsObject(object))
+        return aq_fail(AQ_REFUSED, r->place, "an object {\"text\": id, ...} expected");
+    for (const cJSON *item = object->child; item; item = item->next) {
+        uint32_t id;
+        aq_added_token token = {.normalized = 1};
+        AQ_TRY(aq_json_index(r->place, item->string, item, AQ_ID_LIMIT(r->out->n_vocab), &id));
+        token.id = (int32_t)id;
+        AQ_TRY(aq_json_copy(r->arena, item->string, &token.text));
+        AQ_TRY(aq_source_add(r, token));
+    }
+    return AQ_OK;
+}
+
+aq_status aq_source_parse_added(aq_source_reader *r, const char *text, size_t n) {
+    cJSON *root;
+    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    aq_status status = read_added(r, root);
+    cJSON_Delete(root);
+    return status;
+}
+
+/* ---- tokens with a role ---- */
+
+/* A token is its text, or an object with its text and flags. */
+static aq_status read_token(aq_source_reader *r, const char *key, const cJSON *item, int is_slow, int32_t known, int32_t *out) {
+    const cJSON *content = cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "content") : item;
+    aq_added_token token = {.special = 1};
+    if (!cJSON_IsString(content) || !content->valuestring[0])
+        return aq_fail(AQ_REFUSED, r->place, "\"%s\": a text, or an object with \"content\" expected", key);
+    AQ_TRY(aq_json_copy(r->arena, content->valuestring, &token.text));
+    token.id = known >= 0 ? known : aq_source_find(r, token.text);
+    if (token.id < 0)
+        return aq_fail(AQ_REFUSED, r->place, "\"%s\": \"%.80s\" has no id: an entry of the vocabulary or an added token expected", key,
+                       token.text.s);
+    *out = token.id;
+    if (cJSON_IsObject(item)) {
+        AQ_TRY(aq_json_flag(r->place, item, "special", 1, &token.special));
+        AQ_TRY(aq_json_flag(r->place, item, "lstrip", 0, &token.lstrip));
+        AQ_TRY(aq_json_flag(r->place, item, "rstrip", 0, &token.rstrip));
+        AQ_TRY(aq_json_flag(r->place, item, "single_word", 0, &token.single_word));
+        AQ_TRY(aq_json_flag(r->place, item, "normalized", 0, &token.normalized));
+    }
+    return is_slow ? aq_source_add(r, token) : AQ_OK;
+}
+
+/* tokenizer_config.json's table {"id": {"content", flags}}. */
+static aq_status read_decoder_table(aq_source_reader *r, const cJSON *table) {
+    for (const cJSON *item = table ? table->child : NULL; item; item = item->next) {
+        int64_t id = 0;
+        int32_t same;
+        for (const char *c = item->string; *c; c++) {
+            id = *c >= '0' && *c <= '9' && id >= 0 ? id * 10 + *c - '0' : -1;
+            if (id >= AQ_ID_LIMIT(r->out->n_vocab))
+                id = -1;
+        }
+        if (id < 0 || !item->string[0])
+            return aq_fail(AQ_REFUSED, r->place, "added_tokens_decoder: \"%.80s\": an id expected", item->string);
+        AQ_TRY(read_token(r, "added_tokens_decoder", item, 1, (int32_t)id, &same));
+    }
+    return AQ_OK;
+}
+
+/* GPT-2's is the only slow form here; Qwen2Tokenizer and others have the same files and another pattern. */
+static aq_status check_class(const aq_source_reader *r, const cJSON *root) {
+    const cJSON *class = cJSON_GetObjectItemCaseSensitive(root, "tokenizer_class");
+    const char *name = cJSON_GetStringValue(class);
+    if (name && strncmp(name, "GPT2Tokenizer", 13) != 0)
+        return aq_fail(AQ_REFUSED, r->place, "tokenizer_class \"%.80s\" is not supported without tokenizer.json: GPT2Tokenizer expected",
+                       name);
+    return AQ_OK;
+}
+
+static aq_status read_special(aq_source_reader *r, const cJSON *root, int is_slow) {
+    aq_tokenizer_source *out = r->out;
+    const struct {
+        const char *key;
+        int32_t *id;
+    } roles[] = {{"bos_token", &out->bos}, {"eos_token", &out->eos}, {"pad_token", &out->pad}, {"unk_token", &out->unk}};
+    int32_t id;
+    if (!cJSON_IsObject(root))
+        return aq_fail(AQ_REFUSED, r->place, "a JSON object expected");
+    if (is_slow) {
+        AQ_TRY(check_class(r, root));
+        AQ_TRY(read_decoder_table(r, cJSON_GetObjectItemCaseSensitive(root, "added_tokens_decoder")));
+        AQ_TRY(aq_json_flag(r->place, root, "add_prefix_space", out->add_prefix_space, &out->add_prefix_space));
+        AQ_TRY(aq_json_flag(r->place, root, "add_bos_token", out->add_bos, &out->add_bos));
+    }
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, roles[i].key);
+        if (!item || cJSON_IsNull(item) || (roles[i].id == &out->unk && out->unk_bytes))
+            continue;
+        AQ_TRY(read_token(r, roles[i].key, item, is_slow, -1, &id));
+        if (!(roles[i].id == &out->bos && !is_slow && out->add_bos) && !(roles[i].id == &out->eos && !is_slow && out->add_eos))
+            *roles[i].id = id; /* else the post-processor has the last word */
+    }
+    const cJSON *more = cJSON_GetObjectItemCaseSensitive(root, "additional_special_tokens");
+    for (const cJSON *item = is_slow && cJSON_IsArray(more) ? more->child : NULL; item; item = item->next)
+        AQ_TRY(read_token(r, "additional_special_tokens", item, 1, -1, &id));
+    return AQ_OK;
+}
+
+aq_status aq_source_parse_special(aq_source_reader *r, const char *text, size_t n, int is_slow) {
+    cJSON *root;
+    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    aq_status status = read_special(r, root, is_slow);
+    cJSON_Delete(root);
+    return status;
+}
