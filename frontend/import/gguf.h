@@ -11,6 +11,9 @@ typedef enum aq_gguf_type {
     AQ_GGUF_ARRAY, AQ_GGUF_U64, AQ_GGUF_I64, AQ_GGUF_F64, AQ_GGUF_TYPES
 } aq_gguf_type;
 
+/* The numbers of tokenizer.ggml.token_type that mean something to us. */
+enum { AQ_GGUF_TOKEN_NORMAL = 1, AQ_GGUF_TOKEN_CONTROL = 3, AQ_GGUF_TOKEN_USER = 4, AQ_GGUF_TOKEN_UNUSED = 5 };
+
 typedef struct aq_gguf_value {
     aq_bytes key;
     aq_gguf_type type;         /* of the value */
@@ -37,5 +40,8 @@ AQ_MUST_USE aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const a
 
 /* The tokenizer.ggml.* keys as a source; kind NONE and *out_note = why where we cannot use it. */
 AQ_MUST_USE aq_status aq_gguf_tokenizer(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source *out, const char **out_note);
+
+/* c->path's file, mapped: everything of aq_import_gguf after the map. */
+AQ_MUST_USE aq_status aq_gguf_open(aq_checkpoint *c, const aq_file *file);
 
 #endif

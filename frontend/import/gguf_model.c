@@ -63,9 +63,6 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
 
 /* ---- tokenizer ---- */
 
-/* The numbers of tokenizer.ggml.token_type. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5 };
-
 static aq_status note(aq_arena *arena, const char *what, aq_bytes found, const char *expected, const char **out) {
     return aq_arena_format(arena, out, "the file's %s is \"%.*s\": expected %s", what, (int)(found.n < 60 ? found.n : 60), found.n ? found.s : "",
                            expected);
@@ -107,16 +104,16 @@ static aq_status split_added(aq_arena *arena, const aq_gguf *g, aq_bytes *vocab,
         count = 0;
         for (uint32_t i = 0; i < n; i++) {
             memcpy(&type, types->data + (size_t)4 * i, 4);
-            if ((type != TYPE_CONTROL && type != TYPE_USER) || vocab[i].n == 0)
+            if ((type != AQ_GGUF_TOKEN_CONTROL && type != AQ_GGUF_TOKEN_USER) || vocab[i].n == 0)
                 continue;
             if (pass)
-                added[count] = (aq_added_token){.text = vocab[i], .id = (int32_t)i, .special = type == TYPE_CONTROL};
+                added[count] = (aq_added_token){.text = vocab[i], .id = (int32_t)i, .special = type == AQ_GGUF_TOKEN_CONTROL};
             count++;
         }
     }
     for (uint32_t i = 0; i < n; i++) {
         memcpy(&type, types->data + (size_t)4 * i, 4);
-        if (type == TYPE_CONTROL || type == TYPE_USER || type == TYPE_UNUSED)
+        if (type == AQ_GGUF_TOKEN_CONTROL || type == AQ_GGUF_TOKEN_USER || type == AQ_GGUF_TOKEN_UNUSED)
             vocab[i] = (aq_bytes){0};
     }
     out->added = added;
@@ -168,7 +165,7 @@ aq_status aq_gguf_tokenizer(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sour
     return AQ_OK;
 }
 
-/* ---- the two entries ---- */
+/* ---- the entries ---- */
 
 aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out) {
     aq_file file;
@@ -183,8 +180,12 @@ aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out) {
 
 aq_status aq_import_gguf(aq_checkpoint *c) {
     const aq_file *file;
-    aq_gguf g;
     AQ_TRY(aq_import_map(c, c->path, &file));
+    return aq_gguf_open(c, file);
+}
+
+aq_status aq_gguf_open(aq_checkpoint *c, const aq_file *file) {
+    aq_gguf g;
     AQ_TRY(aq_gguf_read(&c->arena, c->path, file, &g));
     AQ_TRY(read_config(&c->arena, &g, &c->config));
     AQ_TRY(aq_import_bind(c, &g.tensors, c->path));
