@@ -139,7 +139,7 @@ typedef struct aq_source_reader {
 } aq_source_reader;
 
 /* Parses text[0..n) whole; free with cJSON_Delete. Refuses what cJSON would misread (\u0000 ends its strings). */
-AQ_MUST_USE aq_status aq_json_parse(const char *place, const char *text, size_t n, struct cJSON **out);
+AQ_MUST_USE aq_status aq_tokenizer_json(const char *place, const char *text, size_t n, struct cJSON **out);
 AQ_MUST_USE aq_status aq_json_copy(aq_arena *arena, const char *s, aq_bytes *out);
 /* *out is 0 or 1; `missing` if there is no such key. */
 AQ_MUST_USE aq_status aq_json_flag(const char *place, const struct cJSON *object, const char *key, int missing, uint8_t *out);

@@ -194,7 +194,7 @@ static aq_status read_document(aq_source_reader *r, const cJSON *root) {
 
 aq_status aq_source_parse_json(aq_source_reader *r, const char *text, size_t n) {
     cJSON *root;
-    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    AQ_TRY(aq_tokenizer_json(r->place, text, n, &root));
     aq_status status = read_document(r, root);
     cJSON_Delete(root);
     return status;

@@ -1,9 +1,9 @@
 /* source_special.c: the small files beside a vocabulary (added_tokens.json, special_tokens_map.json, tokenizer_config.json), and how
  * the readers of all of them look into JSON. */
 #define _GNU_SOURCE
+#include "frontend/import/json.h"
 #include "frontend/tokenizer/internal.h"
 
-#include <cjson/cJSON.h>
 #include <string.h>
 
 /* ---- JSON ---- */
@@ -22,23 +22,10 @@ static int has_nul(const char *text, size_t n) {
     return 0;
 }
 
-aq_status aq_json_parse(const char *place, const char *text, size_t n, cJSON **out) {
-    const char *end = NULL;
-    if (n >= UINT32_MAX || has_nul(text, n))
-        return aq_fail(AQ_REFUSED, place, n >= UINT32_MAX ? "too large: less than 4 GiB expected" : "a text holds \\u0000: none expected");
-    cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, 0);
-    if (!root) {
-        size_t offset = end && end >= text && end <= text + n ? (size_t)(end - text) : 0;
-        return aq_fail(AQ_REFUSED, place, "not JSON from byte %zu on: one JSON document expected", offset);
-    }
-    while (end < text + n && strchr(" \t\r\n", *end) && *end)
-        end++;
-    if (end < text + n) {
-        cJSON_Delete(root);
-        return aq_fail(AQ_REFUSED, place, "more text after the JSON document, at byte %zu: its end expected", (size_t)(end - text));
-    }
-    *out = root;
-    return AQ_OK;
+aq_status aq_tokenizer_json(const char *place, const char *text, size_t n, cJSON **out) {
+    if (has_nul(text, n)) /* cJSON would end the string there */
+        return aq_fail(AQ_REFUSED, place, "a text holds \\u0000: none expected");
+    return aq_json_parse(place, text, n, out);
 }
 
 aq_status aq_json_copy(aq_arena *arena, const char *s, aq_bytes *out) {
@@ -91,7 +78,7 @@ aq_status aq_source_vocab(aq_source_reader *r, const cJSON *object) {
 
 aq_status aq_source_parse_vocab(aq_source_reader *r, const char *text, size_t n) {
     cJSON *root;
-    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    AQ_TRY(aq_tokenizer_json(r->place, text, n, &root));
     aq_status status = aq_source_vocab(r, root);
     cJSON_Delete(root);
     return status;
@@ -140,7 +127,7 @@ static aq_status read_added(aq_source_reader *r, const cJSON *object) {
 
 aq_status aq_source_parse_added(aq_source_reader *r, const char *text, size_t n) {
     cJSON *root;
-    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    AQ_TRY(aq_tokenizer_json(r->place, text, n, &root));
     aq_status status = read_added(r, root);
     cJSON_Delete(root);
     return status;
@@ -228,7 +215,7 @@ static aq_status read_special(aq_source_reader *r, const cJSON *root, int is_slo
 
 aq_status aq_source_parse_special(aq_source_reader *r, const char *text, size_t n, int is_slow) {
     cJSON *root;
-    AQ_TRY(aq_json_parse(r->place, text, n, &root));
+    AQ_TRY(aq_tokenizer_json(r->place, text, n, &root));
     aq_status status = read_special(r, root, is_slow);
     cJSON_Delete(root);
     return status;

@@ -1,0 +1,33 @@
+/* common.h: what every verb needs of the program around it: saying things, being interrupted, writing to standard output. */
+#ifndef AQ_FRONTEND_CLI_COMMON_H
+#define AQ_FRONTEND_CLI_COMMON_H
+
+#include "frontend/cli/options.h"
+
+#include <stdio.h>
+
+/* The text of an option, or NULL; was a flag given; its number. */
+static inline const char *aq_arg_text(const aq_args *a, aq_option_id id) { return a->at[id].text; }
+static inline int aq_arg_given(const aq_args *a, aq_option_id id) { return a->at[id].n > 0; }
+static inline int64_t aq_arg_number(const aq_args *a, aq_option_id id) { return a->at[id].number; }
+
+/* A line on standard error: level 0 unless -q, 1 with -v, 2 with -vv. */
+void aq_note(const aq_args *a, int level, const char *format, ...) AQ_PRINTF(3, 4);
+
+/* "aquila: error: MESSAGE" (the current aq_error) on standard error, with the detail lines where verbose. Returns the exit status. */
+int aq_report(aq_status status, int verbose);
+
+/* May `stream` carry colours? A terminal, and NO_COLOR not set. */
+int aq_colours(FILE *stream);
+
+/* SIGINT: the first sets the flag, the second ends the program at once with 130. SIGPIPE is ignored: a closed pipe shows as a write error. */
+void aq_signals_open(void);
+int aq_interrupted(void);
+void aq_interrupt_forget(void);
+/* Called in the signal handler as well (say, to stop a running step); NULL for none. */
+void aq_interrupt_call(void (*call)(void *user), void *user);
+
+/* Flushes standard output; AQ_FAILED if anything written to it was lost. A pipe that its reader closed is no news: the message is "". */
+AQ_MUST_USE aq_status aq_output_finish(void);
+
+#endif

@@ -1,0 +1,22 @@
+/* main.c: the program: reads the command line, runs the verb, turns its status into one line and an exit status. */
+#include "frontend/cli/common.h"
+#include "frontend/cli/help.h"
+#include "frontend/cli/json.h"
+
+int main(int argc, char **argv) {
+    aq_signals_open();
+    aq_json_open();
+    aq_args args;
+    aq_status status = aq_args_parse(argc, argv, &args);
+    if (status == AQ_OK && aq_arg_given(&args, AQ_OPT_HELP))
+        aq_help_verb(args.verb);
+    else if (status == AQ_OK)
+        status = args.verb->run(&args);
+    if (status == AQ_OK || status == AQ_CHECK_FAILED) {
+        aq_status written = aq_output_finish();
+        status = written == AQ_OK ? status : written;
+    }
+    int verbose = aq_arg_given(&args, AQ_OPT_VERBOSE);
+    aq_args_close(&args);
+    return aq_report(status, verbose);
+}

@@ -1,0 +1,15 @@
+/* models.h: opening what MODEL and --tokenizer name. */
+#ifndef AQ_FRONTEND_CLI_MODELS_H
+#define AQ_FRONTEND_CLI_MODELS_H
+
+#include "frontend/cli/options.h"
+#include "frontend/import/import.h"
+#include "frontend/tokenizer/tokenizer.h"
+
+/* The tokenizer that PATH holds: a tokenizer's folder or file, a model's folder, a .gguf file. */
+AQ_MUST_USE aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out);
+
+/* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_random (in f32). */
+AQ_MUST_USE aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out);
+
+#endif

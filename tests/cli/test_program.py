@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""test_program.py: the program from outside: help, tables, refusals, pipes, signals, tokenize. AQ_PROGRAM names it."""
+import base64, json, os, signal, subprocess, sys, tempfile, time, unittest
+
+PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
+if not os.access(PROGRAM, os.X_OK):
+    sys.exit(f"{PROGRAM}: no program to test")
+
+
+def run(*args, stdin=b"", env=None, stdout=subprocess.PIPE):
+    e = {k: v for k, v in os.environ.items() if not k.startswith("AQ_")}
+    e.update(env or {})
+    return subprocess.run([PROGRAM, *args], input=stdin if isinstance(stdin, bytes) else stdin.encode(), stdout=stdout, stderr=subprocess.PIPE,
+                          env=e, timeout=120)
+
+
+def verbs():
+    listed = run("help").stdout.decode().split("\n\n")[2]
+    return [line.split()[0] for line in listed.splitlines()]
+
+
+class Case(unittest.TestCase):
+    def refused(self, status, message, *args, **more):
+        """One line on standard error that says so, nothing on standard output."""
+        r = run(*args, **more)
+        err = r.stderr.decode()
+        self.assertEqual(r.returncode, status, (args, err))
+        self.assertTrue(err.startswith("aquila: error: ") and err.count("\n") == 1, err)
+        self.assertIn(message, err)
+        self.assertEqual(r.stdout, b"")
+
+    def fine(self, *args, **more):
+        r = run(*args, **more)
+        self.assertEqual(r.returncode, 0, (args, r.stderr.decode()))
+        return r.stdout.decode()
+
+
+class Help(Case):
+    def test_every_verb(self):
+        self.assertIn("tokenize", verbs())
+        self.assertEqual(self.fine("help"), self.fine("--help"))
+        for v in verbs():
+            text = self.fine(v, "--help")
+            self.assertIn("usage: aquila " + v, text)
+            self.assertEqual(text, self.fine("help", v))
+
+    def test_completion_is_bash(self):
+        script = self.fine("completion", "bash")
+        probe = script + '\nCOMP_WORDS=(aquila tokenize --de) COMP_CWORD=2; _aquila; echo "${COMPREPLY[*]}"'
+        self.assertEqual(subprocess.run(["bash", "-c", probe], capture_output=True).stdout, b"--decode\n")
+
+    def test_manual(self):
+        text = self.fine("man")
+        for v in verbs():
+            self.assertIn(".SS " + v, text)
+
+    def test_wrong_command_lines(self):
+        self.refused(2, "did you mean tokenize", "tokenise", "x")
+        self.refused(2, "did you mean --decode", "tokenize", "--decoed", "x")
+        self.refused(2, "no verb")
+        self.refused(2, "expected bash", "completion", "fish")
+        self.refused(2, "no such verb", "help", "nothing")
+        self.refused(2, "aquila show tables", "show", "nothing")
+
+
+class Show(Case):
+    def test_every_table(self):
+        tables = json.loads(self.fine("show", "tables", "--json"))
+        self.assertGreater(len(tables), 4)
+        for t in tables:
+            rows = json.loads(self.fine("show", t["table"], "--json"))
+            self.assertTrue(rows, t)
+            text = self.fine("show", t["table"]).splitlines()
+            self.assertEqual(len(text), len(rows) + 1)
+
+    def test_files_that_are_none(self):
+        with tempfile.TemporaryDirectory() as d:
+            self.refused(3, d, "show", d)
+            for name, b in (("a.gguf", b"GGUX" + bytes(60)), ("c.gguf", b"")):
+                with open(os.path.join(d, name), "wb") as f:
+                    f.write(b)
+                self.refused(3, name, "show", os.path.join(d, name))
+            self.refused(3, "missing.gguf", "show", os.path.join(d, "missing.gguf"))
+
+    def test_a_random_model(self):
+        m = json.loads(self.fine("show", "tiny:random", "--tensors", "--json"))
+        self.assertEqual(len(m["tensors"]), m["n_tensors"])
+        self.assertEqual(m["config"]["head_dim"] * m["config"]["heads"] >= m["config"]["dim"], True)
+        self.assertIn("tensors", self.fine("show", "tiny:random"))
+        self.refused(3, "nothing", "show", "nothing:random")
+
+
+class Doctor(Case):
+    def test_json(self):
+        d = json.loads(self.fine("doctor", "--json"))
+        self.assertEqual([x["name"] for x in d["libraries"]][0], "LLVM")
+        for x in d["libraries"]:
+            self.assertEqual(x["found"], x["path"] is not None)
+            self.assertEqual(x["found"], "install" not in x)
+        self.assertGreater(d["cpu"]["cores"], 0)
+
+    def test_a_switch_names_the_library(self):
+        d = json.loads(self.fine("doctor", "--json", env={"AQ_LLVM": "/nowhere/libLLVM.so"}))
+        self.assertFalse(d["libraries"][0]["found"])
+        self.assertIn("/nowhere/libLLVM.so", d["libraries"][0]["reason"])
+
+
+def printable():
+    """GPT-2's alphabet: byte to character."""
+    plain = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    table, extra = {b: chr(b) for b in plain}, 0
+    for b in range(256):
+        if b not in table:
+            table[b] = chr(256 + extra)
+            extra += 1
+    return table
+
+
+def make_tokenizer(folder):
+    p = printable()
+    vocab = {p[b]: i for i, b in enumerate(range(256))}
+    merges = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o")]
+    for a, b in merges:
+        vocab[a + b] = len(vocab)
+    with open(os.path.join(folder, "vocab.json"), "w") as f:
+        json.dump(vocab, f)
+    with open(os.path.join(folder, "merges.txt"), "w") as f:
+        f.write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    return vocab
+
+
+class Tokenize(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.t = cls.folder.name
+        cls.vocab = make_tokenizer(cls.t)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_there_and_back(self):
+        text = "hello, w\u00f6rld\n\u4f60\u597d \U0001f600"
+        ids = self.fine("tokenize", self.t, stdin=text)
+        self.assertEqual(int(ids.split()[0]), self.vocab["hello"])
+        self.assertEqual(self.fine("tokenize", self.t, "--decode", stdin=ids), text)
+        as_json = json.loads(self.fine("tokenize", self.t, "--json", stdin=text))
+        self.assertEqual(as_json["ids"], [int(x) for x in ids.split()])
+        back = json.loads(self.fine("tokenize", self.t, "--decode", "--json", stdin=json.dumps(as_json["ids"])))
+        self.assertEqual(back, {"text": text})
+        path = os.path.join(self.t, "text")
+        with open(path, "w") as f:
+            f.write(text)
+        self.assertEqual(self.fine("tokenize", self.t, "--file", path), ids)
+        self.assertEqual(self.fine("tokenize", self.t, stdin=""), "\n")
+
+    def test_lines(self):
+        texts = ["hello", "", "a\0b", "quote \" back \\ \u2028 \U0001f600", "\\u0000"]
+        lines = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+        lines += json.dumps({"bytes": base64.b64encode(bytes(range(256))).decode()})   # no newline at the end
+        got = [json.loads(x)["ids"] for x in self.fine("tokenize", self.t, "--batch", stdin=lines).splitlines()]
+        self.assertEqual(len(got), 6)
+        alone = self.fine("tokenize", self.t, stdin=b"a\0b")
+        self.assertEqual(got[2], [int(x) for x in alone.split()])
+        self.assertEqual(len(got[4]), 6)
+        self.assertEqual(len(got[5]), 256)
+        back = self.fine("tokenize", self.t, "--batch", "--decode", stdin="".join(json.dumps({"ids": g}) + "\n" for g in got[:5]))
+        self.assertEqual([json.loads(x)["text"] for x in back.split("\n")[:-1]], texts)
+
+    def test_lines_answered_one_by_one(self):
+        p = subprocess.Popen([PROGRAM, "tokenize", self.t, "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(3):
+            p.stdin.write(b'{"text": "hello"}\n')
+            p.stdin.flush()
+            self.assertEqual(json.loads(p.stdout.readline())["ids"], [self.vocab["hello"]])
+        p.stdin.close()
+        self.assertEqual(p.wait(), 0)
+        p.stdout.close()
+
+    def test_refusals(self):
+        for line in ('{"text": 1}', "{}", "[1", '{"text": "a"} x', '{"bytes": "*"}', '{"bytes": "A"}', '"x"'):
+            self.refused(3, "standard input:1", "tokenize", self.t, "--batch", stdin=line + "\n")
+        self.refused(3, "UTF-8", "tokenize", self.t, "--batch", stdin=b'{"text": "\xff"}\n')
+        for ids in ("1 x", "-1", "260", "99999999999999999999", "1.5"):
+            self.refused(3, "", "tokenize", self.t, "--decode", stdin=ids)
+        for line in ('{"ids": [1, 1e9]}', '{"ids": [1.5]}', '{"ids": 1}', '{"ids": ["1"]}'):
+            self.refused(3, "standard input:1", "tokenize", self.t, "--batch", "--decode", stdin=line)
+        self.refused(3, "nowhere", "tokenize", "/nowhere")
+        self.refused(2, "too many", "tokenize", self.t, self.t)
+
+    def test_stats(self):
+        got = json.loads(self.fine("tokenize", "--stats", self.t, self.t, "--json", stdin="hello hello"))
+        self.assertEqual([t["tokens"] for t in got["texts"][0]["tokenizers"]], [3, 3])
+        lines = '{"text": "hello"}\n{"text": "xyz"}\n'
+        got = json.loads(self.fine("tokenize", "--stats", self.t, "--batch", "--json", stdin=lines))
+        self.assertEqual(got["texts"][0]["tokenizers"][0]["tokens_per_text"], 2)
+        self.assertIn("tokens per text", self.fine("tokenize", "--stats", self.t, stdin="x"))
+
+
+class World(Case):
+    def test_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            r = run("help", stdout=full)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"aquila: error: standard output", r.stderr)
+
+    def test_closed_pipe_is_quiet(self):
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "wb", closefd=True) as closed:
+            r = run("show", "ops", stdout=closed)
+        self.assertEqual((r.returncode, r.stderr), (1, b""))
+
+    def test_interrupt(self):
+        with tempfile.TemporaryDirectory() as t:
+            make_tokenizer(t)
+            p = subprocess.Popen([PROGRAM, "tokenize", t, "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            p.stdin.write(b'{"text": "hello"}\n')
+            p.stdin.flush()
+            p.stdout.readline()
+            time.sleep(0.1)
+            p.send_signal(signal.SIGINT)
+            _, err = p.communicate(timeout=20)
+            self.assertEqual((p.returncode, err), (130, b"aquila: error: interrupted\n"))
+
+    def test_no_colours_in_pipes(self):
+        self.assertNotIn(b"\033", run("nothing").stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-q"])
