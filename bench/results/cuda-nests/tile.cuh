@@ -88,9 +88,9 @@ AQ_FN float silu(float x) { return divide_(x, 1.0f + exp2_(-1.4426950408889634f 
    polynomials of degree 7 and 8 on [-pi/4, pi/4], error about 1 unit in the last place (coefficients: Cephes sinf, cosf). */
 AQ_FN void sincos_(float x, float &s, float &c) {
     float k = rint_(x * 0.63661977236758134f);
-    float r = fma_(k, -1.5707963109016418f, x);
-    r = fma_(k, -1.5893254712295857e-8f, r);
-    r = fma_(k, -6.0770999344e-17f, r);
+    float r = fma_(k, -1.5707963705062866f, x);
+    r = fma_(k, 4.371138828673793e-08f, r);
+    r = fma_(k, 1.7151245100058819e-15f, r);
     float z = r * r;
     float sn = fma_(fma_(fma_(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f) * z, r, r);
     float cs = fma_(fma_(fma_(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f) * z, z, fma_(-0.5f, z, 1.0f));
@@ -120,11 +120,11 @@ template <int WARPS> AQ_FN float block_sum(float v, float *shared) {            
     return t;
 }
 
-/* ---- a row kept in shared memory as f32; VEC floats belong to one lane. 16-byte chunk c lies at c ^ ((c / per) % per), per = VEC/4 chunks a lane:
+/* ---- a row kept in shared memory as f32; VEC floats belong to one lane. 16-byte chunk c lies at c ^ (c / 8 % per), per = VEC/4 chunks a lane:
    eight lanes reading chunk h of their own VEC floats then touch eight different bank groups ---- */
 template <int VEC> struct row_shared {
     float *p;
-    AQ_FN int place(int chunk) { const int per = VEC / 4; return (chunk ^ ((chunk * 4 / VEC) & (per - 1))) * 4; }
+    AQ_FN int place(int chunk) { const int per = VEC / 4; return (chunk ^ ((chunk >> 3) & (per - 1))) * 4; }
 };
 template <int VEC> AQ_FN void row_put(row_shared<VEC> s, int chunk, f32x4 v) { *(f32x4 *)(s.p + row_shared<VEC>::place(chunk)) = v; }
 template <int VEC> AQ_FN void row_get(row_shared<VEC> s, int d, float (&x)[VEC]) {
