@@ -1,6 +1,7 @@
 /* text.c: growing text, and how types, values and numbers are called in messages and prints. */
 #include "ir/internal.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +114,10 @@ aq_status aq_fail_node(const aq_module *m, const aq_node *n, const char *format,
 const char *aq_number_text(double x, char *buf) {
     if (x != x)
         return memcpy(buf, "nan", 4);
+    if (x == (double)(int64_t)(x > -1e15 && x < 1e15 ? x : 0.5) && (x != 0 || !signbit(x))) { /* 100000, not 1e+05 */
+        snprintf(buf, 32, "%lld", (long long)x);
+        return buf;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(buf, 32, "%.*g", digits, x);
         if (strtod(buf, NULL) == x)
