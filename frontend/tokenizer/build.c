@@ -119,8 +119,10 @@ static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint3
     uint32_t id = aq_piece_find(t, aq_piece_hash(bytes, n), bytes, n);
     if (id == AQ_NO_ID)
         return bad_merge(s, rank, "what it makes is not in the vocabulary");
-    aq_merge_slot *slot = (aq_merge_slot *)aq_merge_find(t, left, right);
-    *slot = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
+    uint64_t hash = aq_merge_hash(left, right);
+    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
+    t->filter[bit >> 6] |= 1ull << (bit & 63);
+    *aq_merge_find(t, hash, left, right) = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
     t->rank_id[rank] = id;
     return AQ_OK;
 }
@@ -130,6 +132,8 @@ static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_ALLOC(&t->arena, t->merges, size);
     memset(t->merges, 0xFF, size * sizeof *t->merges);
     t->merge_mask = size - 1;
+    AQ_ALLOC(&t->arena, t->filter, size / 8);
+    t->filter_mask = size * 8 - 1;
     t->n_ranks = s->n_merges;
     AQ_ALLOC(&t->arena, t->rank_id, s->n_merges);
     for (uint32_t i = 0; i < s->n_merges; i++)

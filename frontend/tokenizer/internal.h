@@ -19,7 +19,7 @@
 /* Ids may leave holes, but a file of a few bytes must not ask for tables of gigabytes. */
 #define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 65536) / 2 ? (entries) * 2 + 65536 : AQ_TOKENIZER_LIMIT)
 #define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */
-#define AQ_SHORT_PIECE 96u            /* symbols; longer pieces go to merge_long.c */
+#define AQ_SHORT_PIECE 64u            /* symbols; longer pieces go to merge_long.c */
 
 /* ---- alphabet.c ---- */
 /* Maps text in the printable alphabet to raw bytes: returns how many were written to out (room for n), or -1 if a character has no
@@ -80,6 +80,8 @@ struct aq_tokenizer {
     uint32_t piece_mask;
     aq_merge_slot *merges;
     uint32_t merge_mask, n_ranks;
+    uint64_t *filter;
+    uint32_t filter_mask;
     uint32_t *rank_id; /* [n_ranks] what the merge of that rank makes */
     uint32_t byte_id[256]; /* AQ_NO_ID: the vocabulary has no such byte */
     aq_added_token *added;
@@ -92,8 +94,21 @@ struct aq_tokenizer {
 uint32_t aq_piece_hash(const char *s, size_t n);
 /* The id whose text in the vocabulary is s, or AQ_NO_ID. */
 uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size_t n);
+/* A filter of 16 bits a merge answers most of the questions whose answer is no; it fits the second-level cache, the table does not. */
+static inline uint64_t aq_merge_hash(uint32_t left, uint32_t right) {
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
+    return h ^ h >> 32;
+}
 /* The slot of the pair, or the empty slot where it would go. */
-const aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint32_t left, uint32_t right);
+aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint64_t hash, uint32_t left, uint32_t right);
+/* The rank of the pair, AQ_NO_RANK if it does not merge. */
+static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint32_t right) {
+    uint64_t hash = aq_merge_hash(left, right);
+    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
+    if (!(t->filter[bit >> 6] >> (bit & 63) & 1))
+        return AQ_NO_RANK;
+    return aq_merge_find(t, hash, left, right)->rank;
+}
 
 /* ---- merge.c, merge_long.c ---- */
 /* Scratch memory of one encode call. Start with {0}. */

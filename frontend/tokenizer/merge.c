@@ -35,10 +35,9 @@ uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size
     }
 }
 
-const aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint32_t left, uint32_t right) {
-    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
-    for (uint32_t i = (uint32_t)(h >> 32) & t->merge_mask;; i = (i + 1) & t->merge_mask) {
-        const aq_merge_slot *slot = &t->merges[i];
+aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint64_t hash, uint32_t left, uint32_t right) {
+    for (uint32_t i = (uint32_t)hash & t->merge_mask;; i = (i + 1) & t->merge_mask) {
+        aq_merge_slot *slot = &t->merges[i];
         if (slot->rank == AQ_NO_RANK || (slot->left == left && slot->right == right))
             return slot;
     }
@@ -47,7 +46,7 @@ const aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint32_t left, uint32_
 size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n) {
     uint32_t rank[AQ_SHORT_PIECE + 1];
     for (size_t i = 0; i + 1 < n; i++)
-        rank[i] = aq_merge_find(t, ids[i], ids[i + 1])->rank;
+        rank[i] = aq_merge_rank(t, ids[i], ids[i + 1]);
     while (n > 1) {
         size_t best = 0;
         uint32_t lowest = rank[0];
@@ -65,9 +64,9 @@ size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n) {
             rank[i - 1] = rank[i];
         }
         if (best + 1 < n)
-            rank[best] = aq_merge_find(t, ids[best], ids[best + 1])->rank;
+            rank[best] = aq_merge_rank(t, ids[best], ids[best + 1]);
         if (best > 0)
-            rank[best - 1] = aq_merge_find(t, ids[best - 1], ids[best])->rank;
+            rank[best - 1] = aq_merge_rank(t, ids[best - 1], ids[best]);
     }
     return n;
 }

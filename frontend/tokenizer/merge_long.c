@@ -136,7 +136,7 @@ static aq_status pair_changed(state *m, uint32_t p) {
     symbol *s = &m->s[p];
     if (s->next == NOWHERE)
         return AQ_OK;
-    s->rank = aq_merge_find(m->t, s->id, m->s[s->next].id)->rank;
+    s->rank = aq_merge_rank(m->t, s->id, m->s[s->next].id);
     return s->rank == AQ_NO_RANK ? AQ_OK : wait(m, p);
 }
 

@@ -1,0 +1,185 @@
+/* Merges: the rule itself on toy vocabularies, short and long pieces against a naive reference, and time that grows with the length. */
+#include "frontend/tokenizer/internal.h"
+#include "ir/clock.h"
+#include "ir/random.h"
+#include "tests/tokenizer/vocab.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+// cmocka wants these first
+#include <cmocka.h>
+
+/* A vocabulary over a, b, c, ... with the given merges. */
+static aq_tokenizer *toy(int n_letters, const char *const *merges, uint32_t n_merges) {
+    static char made[600][40];
+    static aq_bytes vocab[700], list[600];
+    uint32_t n = 0;
+    for (int i = 0; i < n_letters; i++) {
+        made[n][0] = (char)('a' + i);
+        vocab[n] = (aq_bytes){made[n], 1};
+        n++;
+    }
+    for (uint32_t i = 0; i < n_merges; i++) {
+        const char *space = strchr(merges[i], ' ');
+        list[i] = (aq_bytes){merges[i], (uint32_t)strlen(merges[i])};
+        int length = snprintf(made[n], sizeof made[n], "%.*s%s", (int)(space - merges[i]), merges[i], space + 1);
+        vocab[n] = (aq_bytes){made[n], (uint32_t)length};
+        int is_new = 1; /* two merges may make one text */
+        for (uint32_t k = 0; k < n; k++)
+            is_new &= strcmp(made[k], made[n]) != 0;
+        n += (uint32_t)is_new;
+    }
+    aq_tokenizer_source s = {.kind = AQ_TOKENIZER_BPE, .place = "toy", .n_vocab = n, .vocab = vocab, .n_merges = n_merges,
+                             .merges = list, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
+    aq_tokenizer *t;
+    VOCAB_NEED(aq_tokenizer_build(&s, &t) == AQ_OK);
+    return t;
+}
+
+static void expect(const aq_tokenizer *t, const char *text, const char *want) {
+    aq_ids ids = {0};
+    char got[500] = "";
+    assert_int_equal(aq_tokenizer_encode(t, text, strlen(text), 1, &ids), AQ_OK);
+    for (size_t i = 0; i < ids.n; i++) {
+        aq_bytes b = aq_tokenizer_text(t, ids.at[i]);
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%.*s", i ? "|" : "", (int)b.n, b.s);
+    }
+    assert_string_equal(got, want);
+    aq_ids_close(&ids);
+}
+
+static void test_order_of_merges(void **state) {
+    (void)state;
+    const char *const merges[] = {"b c", "a b", "a bc", "ab c", "d d", "dd d"};
+    aq_tokenizer *t = toy(4, merges, 6);
+    expect(t, "abc", "abc");      /* b c goes first, then a bc */
+    expect(t, "ab", "ab");
+    expect(t, "aabc", "a|abc");
+    expect(t, "ddd", "ddd");      /* the leftmost of two equal pairs: dd d */
+    expect(t, "dddd", "dd|dd");   /* rank before length: both d d before dd d */
+    expect(t, "ddddd", "dd|ddd"); /* dd dd d: then dd d */
+    aq_tokenizer_close(t);
+    /* A token that no order of merges reaches is never given, though the vocabulary holds it. */
+    const char *const late[] = {"b c", "ab c", "a b"};
+    t = toy(3, late, 3);
+    expect(t, "abc", "a|bc");
+    expect(t, "abc", "a|bc"); /* and the second time neither */
+    expect(t, "aabcab", "a|a|bc|ab");
+    aq_tokenizer_close(t);
+}
+
+/* The rule, word for word. */
+static size_t naive(const aq_tokenizer *t, uint32_t *ids, size_t n) {
+    for (;;) {
+        size_t best = n;
+        uint32_t lowest = AQ_NO_RANK;
+        for (size_t i = 0; i + 1 < n; i++) {
+            uint32_t rank = aq_merge_find(t, aq_merge_hash(ids[i], ids[i + 1]), ids[i], ids[i + 1])->rank;
+            if (rank < lowest)
+                lowest = rank, best = i;
+        }
+        if (lowest == AQ_NO_RANK)
+            return n;
+        ids[best] = t->rank_id[lowest];
+        memmove(ids + best + 1, ids + best + 2, (n - best - 2) * sizeof *ids);
+        n--;
+    }
+}
+
+static void compare(const aq_tokenizer *t, aq_merge_work *w, const uint32_t *symbols, size_t n) {
+    uint32_t want[2000], got[2000];
+    memcpy(want, symbols, n * 4);
+    size_t n_want = naive(t, want, n), n_got;
+    memcpy(got, symbols, n * 4);
+    assert_int_equal(aq_merge_long(t, w, got, n, &n_got), AQ_OK);
+    assert_int_equal(n_got, n_want);
+    assert_memory_equal(got, want, n_want * 4);
+    if (n > AQ_SHORT_PIECE)
+        return;
+    memcpy(got, symbols, n * 4);
+    assert_int_equal(aq_merge_short(t, got, n), n_want);
+    assert_memory_equal(got, want, n_want * 4);
+}
+
+/* Random merges in random order of rank: pairs of low rank come up late, which real vocabularies hardly do. */
+static void test_both_ways_agree(void **state) {
+    (void)state;
+    aq_random r = aq_random_open(7);
+    aq_merge_work w = {0};
+    for (int round = 0; round < 60; round++) {
+        static char text[60][80];
+        static const char *merges[60];
+        static char made[64][40];
+        uint32_t n_made = 3, n_merges = 0;
+        for (int i = 0; i < 3; i++)
+            snprintf(made[i], sizeof made[i], "%c", 'a' + i);
+        for (int tries = 0; tries < 200 && n_merges < 40; tries++) {
+            const char *x = made[aq_random_below(&r, n_made)], *y = made[aq_random_below(&r, n_made)];
+            char both[80];
+            snprintf(both, sizeof both, "%s%s", x, y);
+            int is_new = strlen(both) < 12;
+            for (uint32_t i = 0; i < n_made; i++)
+                is_new &= strcmp(made[i], both) != 0;
+            if (!is_new)
+                continue;
+            snprintf(text[n_merges], sizeof text[n_merges], "%s %s", x, y);
+            merges[n_merges] = text[n_merges];
+            n_merges++;
+            snprintf(made[n_made++], sizeof made[0], "%.39s", both);
+        }
+        for (uint32_t i = n_merges - 1; i > 0; i--) {
+            uint32_t j = aq_random_below(&r, i + 1);
+            const char *m = merges[i];
+            merges[i] = merges[j], merges[j] = m;
+        }
+        aq_tokenizer *t = toy(3, merges, n_merges);
+        aq_merge_work_close(&w); /* its lists are made for one vocabulary */
+        for (int k = 0; k < 40; k++) {
+            uint32_t symbols[600];
+            size_t n = 1 + aq_random_below(&r, k % 4 ? 64 : 600);
+            uint32_t letters = 1 + aq_random_below(&r, 3);
+            for (size_t i = 0; i < n; i++)
+                symbols[i] = aq_random_below(&r, letters);
+            compare(t, &w, symbols, n);
+        }
+        aq_tokenizer_close(t);
+    }
+    aq_merge_work_close(&w);
+    assert_int_equal(aq_mem_open_blocks(), 0);
+}
+
+static double seconds(const aq_tokenizer *t, const char *text, size_t n) {
+    aq_ids ids = {0};
+    int64_t start = aq_clock_ns();
+    assert_int_equal(aq_tokenizer_encode(t, text, n, 1, &ids), AQ_OK);
+    double s = (double)(aq_clock_ns() - start) * 1e-9;
+    aq_ids_close(&ids);
+    return s;
+}
+
+/* Eight times the text may take twenty times the time (a busy machine), never sixty-four times. */
+static void test_time_is_linear(void **state) {
+    (void)state;
+    static const char *const runs[] = {"a", " ", "ab", "=", "\n", "的", "1", "x'", "<", " a", "aeht"};
+    const size_t large = (size_t)2 << 20, small = large / 8;
+    aq_tokenizer *t = vocab_open("smollm2");
+    char *text = malloc(large);
+    aq_random r = aq_random_open(3);
+    for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
+        size_t length = strlen(runs[k]);
+        int is_random = length == 4; /* letters in random order: the worst for a heap */
+        for (size_t i = 0; i < large; i++)
+            text[i] = runs[k][is_random ? aq_random_below(&r, 4) : i % length];
+        double a = seconds(t, text, small), b = seconds(t, text, large);
+        if (b > a * 24 + 0.5)
+            fail_msg("a run of \"%s\": %zu bytes take %.3f s, %zu bytes %.3f s", runs[k], small, a, large, b);
+    }
+    free(text);
+    aq_tokenizer_close(t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_of_merges), cmocka_unit_test(test_both_ways_agree),
+                                       cmocka_unit_test(test_time_is_linear)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
