@@ -1,5 +1,5 @@
 /* forms.c: chooses the form of a path (forms.def) and opens it; the parts every form shares: maps, refusals, close.
- * The name decides (.gguf, .bin, a folder, .safetensors); a file of any other name is looked at: a GGUF file is told by its first bytes. */
+ * A GGUF file is told by its first bytes, the others by their names. */
 #include "frontend/import/internal.h"
 #include "ir/memory.h"
 
@@ -49,13 +49,26 @@ static int ends_with(const char *path, const char *end) {
     return n > m && strcmp(path + n - m, end) == 0;
 }
 
+static aq_status has_magic(const char *path, int *out) {
+    aq_file file;
+    AQ_TRY(aq_file_map(path, &file));
+    *out = file.size >= 4 && memcmp(file.bytes, "GGUF", 4) == 0;
+    aq_file_unmap(&file);
+    return AQ_OK;
+}
+
 static aq_status form_of(const char *path, form_id *out) {
     int kind = aq_file_kind(path);
     if (kind == 0)
         return aq_fail(AQ_REFUSED, path, "no such file or folder: expected a .gguf file or a folder with config.json and %s", "model.safetensors");
     if (kind == 3)
         return aq_fail(AQ_REFUSED, path, "a device or pipe: expected a file or a folder");
+    int magic = 0;
+    if (kind == 1)
+        AQ_TRY(has_magic(path, &magic));
     *out = FORM_gguf;
+    if (magic)
+        return AQ_OK;
     if (kind == 2 || ends_with(path, ".safetensors"))
         *out = FORM_hugging_face;
     else if (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))

@@ -1,0 +1,24 @@
+/* fuzz_config.c: any bytes as config.json: refused in one line, or figures inside their bounds. */
+#include "frontend/import/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+static int inside(int64_t x) { return x >= 1 && x <= 1 << 24; }
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
+    aq_arena arena = {0};
+    aq_config c;
+    aq_naming naming;
+    aq_status status = aq_config_parse(&arena, "f", (const char *)bytes, n, &c, &naming);
+    if (status != AQ_OK && (status != AQ_REFUSED || strchr(aq_error(), '\n')))
+        abort();
+    if (status == AQ_OK && !(inside(c.D) && inside(c.L) && inside(c.H) && inside(c.HKV) && inside(c.DH) && inside(c.F) && inside(c.V) &&
+                             inside(c.max_length) && c.H % c.HKV == 0 && c.DH % 2 == 0 && c.eps > 0 && c.theta > 0 && c.scaling_factor > 0 &&
+                             c.bos < c.V && c.eos < c.V && c.pad < c.V))
+        abort();
+    aq_arena_close(&arena);
+    return 0;
+}
