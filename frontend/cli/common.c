@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-void aq_note(const aq_args *a, int level, const char *format, ...) {
+void aq_say(const aq_args *a, int level, const char *format, ...) {
     int said = (int)a->at[AQ_OPT_VERBOSE].n - (a->at[AQ_OPT_QUIET].n ? 100 : 0);
     if (level > said)
         return;

@@ -12,7 +12,7 @@ static inline int aq_arg_given(const aq_args *a, aq_option_id id) { return a->at
 static inline int64_t aq_arg_number(const aq_args *a, aq_option_id id) { return a->at[id].number; }
 
 /* A line on standard error: level 0 unless -q, 1 with -v, 2 with -vv. */
-void aq_note(const aq_args *a, int level, const char *format, ...) AQ_PRINTF(3, 4);
+void aq_say(const aq_args *a, int level, const char *format, ...) AQ_PRINTF(3, 4);
 
 /* "aquila: error: MESSAGE" (the current aq_error) on standard error, with the detail lines where verbose. Returns the exit status. */
 int aq_report(aq_status status, int verbose);

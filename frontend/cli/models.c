@@ -3,13 +3,13 @@
 
 #include <string.h>
 
-static int ends_with(const char *s, const char *end) {
+int aq_name_ends(const char *s, const char *end) {
     size_t n = strlen(s), m = strlen(end);
     return n >= m && !strcmp(s + n - m, end);
 }
 
 aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out) {
-    if (aq_file_kind(path) != 1 || !ends_with(path, ".gguf"))
+    if (aq_file_kind(path) != 1 || !aq_name_ends(path, ".gguf"))
         return aq_tokenizer_open(path, out);
     aq_checkpoint c;
     AQ_TRY(aq_checkpoint_open(path, &c));

@@ -6,6 +6,9 @@
 #include "frontend/import/import.h"
 #include "frontend/tokenizer/tokenizer.h"
 
+/* Does the name end so? */
+int aq_name_ends(const char *name, const char *end);
+
 /* The tokenizer that PATH holds: a tokenizer's folder or file, a model's folder, a .gguf file. */
 AQ_MUST_USE aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out);
 

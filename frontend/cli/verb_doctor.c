@@ -179,7 +179,7 @@ aq_status aq_verb_doctor(const aq_args *a) {
         else
             print(&libraries[i], &f);
         if (!f.handle)
-            aq_note(a, 1, "  %s: %s", libraries[i].title, f.reason);
+            aq_say(a, 1, "  %s: %s", libraries[i].title, f.reason);
     }
     return json ? aq_json_print(document) : AQ_OK;
 }

@@ -1,7 +1,8 @@
-/* verb_show.c: `aquila show X`: a model's figures and tensors. The program's own tables are in tables.c. */
+/* verb_show.c: `aquila show X`: a model's figures and tensors. Plans are in show_plan.c, the program's own tables are in tables.c. */
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/models.h"
+#include "frontend/cli/show_plan.h"
 #include "frontend/cli/tables.h"
 
 #include <inttypes.h>
@@ -120,6 +121,8 @@ aq_status aq_verb_show(const aq_args *a) {
         return aq_table_print(what, aq_arg_given(a, AQ_OPT_JSON));
     if (aq_file_kind(what) == 0 && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))
         return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: `aquila show tables` lists the tables", what);
+    if (aq_name_ends(what, ".aqp"))
+        return aq_plan_show(a, what);
     aq_checkpoint c;
     AQ_TRY(aq_model_open(what, AQ_F32, &c));
     aq_status status = AQ_OK;

@@ -44,7 +44,7 @@ static aq_status encode_text(const aq_args *a, const aq_tokenizer *t, const char
         write_ids(&ids, " ");
         putchar('\n');
     }
-    aq_note(a, 1, "%zu bytes, %zu tokens", n, ids.n);
+    aq_say(a, 1, "%zu bytes, %zu tokens", n, ids.n);
     aq_ids_close(&ids);
     return status;
 }

@@ -1,0 +1,123 @@
+/* show_plan.c: what a plan holds: target, model, symbols, weights, variants and their steps. */
+#include "frontend/cli/show_plan.h"
+
+#include "frontend/cli/common.h"
+#include "frontend/cli/json.h"
+#include "ir/file.h"
+#include "ir/plan.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const char *text(const aq_plan *p, uint32_t s) {
+    return p->strings + s;
+}
+
+static void set_text(cJSON *object, const char *name, const char *s) {
+    aq_json_set_text(object, name, s, strlen(s));
+}
+
+static uint64_t packed_bytes(const aq_plan *p) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        bytes += p->weights[i].alias ? 0 : p->weights[i].bytes;
+    return bytes;
+}
+
+static void print_step(const aq_plan *p, const aq_plan_step *s) {
+    printf("      %-28s layer %3" PRId32 "  %" PRIu32 " phases, %" PRIu32 " arguments, %7" PRIu64 " local bytes  %s  [%s]\n", text(p, s->name), s->layer,
+           s->n_phases, s->n_args, s->local_bytes, text(p, s->sum_class), text(p, s->provenance));
+}
+
+static void print_graph(const aq_plan *p, const aq_plan_graph *g, int steps) {
+    printf("  graph %s: %" PRIu32 " inputs, %" PRIu32 " outputs\n", text(p, g->name), g->n_inputs, g->n_outputs);
+    for (uint32_t v = 0; v < g->n_variants; v++) {
+        const aq_plan_variant *x = &p->variants[g->first_variant + v];
+        printf("    T %" PRId64 "..%" PRId64 ": %" PRIu32 " steps, %" PRIu32 " buffers, arena", x->t_lo, x->t_hi, x->n_steps, x->n_buffers);
+        for (int s = 0; s < AQ_SYM_COUNT; s++)
+            if (x->arena[s])
+                printf(" %" PRId64 "%s%s", x->arena[s], s ? " a " : "", s ? text(p, p->syms[s].name) : "");
+        printf(" bytes\n");
+        for (uint32_t i = 0; steps && i < x->n_steps; i++)
+            print_step(p, &p->steps[x->first_step + i]);
+    }
+}
+
+static void print(const aq_args *a, const aq_plan *p, const char *path) {
+    const aq_plan_model *m = p->model;
+    int verbose = aq_arg_given(a, AQ_OPT_VERBOSE);
+    printf("%s\n  plan for %s, hash %016" PRIx64 ", %zu bytes (%zu of code)\n", path, p->target, p->hash, p->size, p->code_size);
+    printf("  model %s, family %s: dim %" PRId64 ", layers %" PRId64 ", vocab %" PRId64 "\n  options %s\n", text(p, m->name), text(p, m->family), m->D, m->L,
+           m->V, p->options);
+    printf("  %" PRIu32 " weights, %.1f MiB; %" PRIu32 " states\n", p->n_weights, (double)packed_bytes(p) / 0x1p20, p->n_states);
+    for (uint32_t i = 0; i < p->n_graphs; i++)
+        print_graph(p, &p->graphs[i], verbose);
+    for (uint32_t i = 0; aq_arg_given(a, AQ_OPT_TENSORS) && i < p->n_weights; i++) {
+        const aq_plan_weight *w = &p->weights[i];
+        printf("%-16s %-6s %-6s %12" PRIu64 "%s%s\n", text(p, w->name), aq_dtype_of((aq_dtype)w->dtype)->name, aq_layout_name((aq_layout)w->layout),
+               w->bytes, w->alias ? "  is " : "", w->alias ? text(p, p->weights[w->alias - 1].name) : "");
+    }
+    if (verbose)
+        printf("%s\n", p->manifest);
+}
+
+static cJSON *variant_json(const aq_plan *p, const aq_plan_variant *x) {
+    cJSON *o = cJSON_CreateObject(), *steps;
+    aq_json_set_int(o, "t_lo", x->t_lo);
+    aq_json_set_int(o, "t_hi", x->t_hi);
+    aq_json_set_int(o, "buffers", x->n_buffers);
+    steps = cJSON_AddArrayToObject(o, "steps");
+    for (uint32_t i = 0; i < x->n_steps; i++) {
+        const aq_plan_step *s = &p->steps[x->first_step + i];
+        cJSON *one = cJSON_CreateObject();
+        set_text(one, "kernel", text(p, s->name));
+        aq_json_set_int(one, "layer", s->layer);
+        aq_json_set_int(one, "phases", s->n_phases);
+        aq_json_set_int(one, "local_bytes", (int64_t)s->local_bytes);
+        set_text(one, "schedule", text(p, s->schedule));
+        set_text(one, "sum_class", text(p, s->sum_class));
+        set_text(one, "provenance", text(p, s->provenance));
+        cJSON_AddItemToArray(steps, one);
+    }
+    return o;
+}
+
+static aq_status print_json(const aq_plan *p, const char *path) {
+    char hash[17];
+    cJSON *o = cJSON_CreateObject(), *graphs;
+    snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
+    set_text(o, "path", path);
+    set_text(o, "target", p->target);
+    set_text(o, "hash", hash);
+    set_text(o, "options", p->options);
+    set_text(o, "model", text(p, p->model->name));
+    set_text(o, "manifest", p->manifest);
+    aq_json_set_int(o, "bytes", (int64_t)p->size);
+    aq_json_set_int(o, "code_bytes", (int64_t)p->code_size);
+    aq_json_set_int(o, "weights", p->n_weights);
+    aq_json_set_int(o, "weights_bytes", (int64_t)packed_bytes(p));
+    graphs = cJSON_AddArrayToObject(o, "graphs");
+    for (uint32_t i = 0; i < p->n_graphs; i++) {
+        const aq_plan_graph *g = &p->graphs[i];
+        cJSON *one = cJSON_CreateObject(), *variants;
+        set_text(one, "name", text(p, g->name));
+        variants = cJSON_AddArrayToObject(one, "variants");
+        for (uint32_t v = 0; v < g->n_variants; v++)
+            cJSON_AddItemToArray(variants, variant_json(p, &p->variants[g->first_variant + v]));
+        cJSON_AddItemToArray(graphs, one);
+    }
+    return aq_json_print(o);
+}
+
+aq_status aq_plan_show(const aq_args *a, const char *path) {
+    aq_file file;
+    aq_plan p;
+    AQ_TRY(aq_file_map(path, &file));
+    aq_status status = aq_plan_open(path, file.bytes, file.size, &p);
+    if (status == AQ_OK && aq_arg_given(a, AQ_OPT_JSON))
+        status = print_json(&p, path);
+    else if (status == AQ_OK)
+        print(a, &p, path);
+    aq_file_unmap(&file);
+    return status;
+}
