@@ -1,6 +1,8 @@
 /* tile_host.h: part 1 of tile.cuh in plain C++: one fiber a CUDA thread, threads in random order, shared memory poisoned with NaN before each block.
    cp.async happens at once or only at its wait, by a coin, so a missing wait and a refill that comes too early both show.
    Checks indexing, barriers, masks and maths; not the hardware (timing, bank conflicts, the memory model). x86-64 Linux, one block at a time. */
+#ifndef AQ_BENCH_RESULTS_CUDA_NESTS_TILE_HOST_H
+#define AQ_BENCH_RESULTS_CUDA_NESTS_TILE_HOST_H
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -135,3 +137,5 @@ AQ_FN float rint_(float x) { return rintf(x); }
 AQ_FN float max_(float a, float b) { return fmaxf(a, b); }
 AQ_FN float abs_(float a) { return fabsf(a); }
 AQ_FN float divide_(float a, float b) { return a / b; }
+
+#endif
