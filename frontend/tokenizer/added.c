@@ -98,13 +98,38 @@ static int is_single_word(const char *text, size_t n, size_t start, size_t end) 
     return end == n || (after(text, n, end, &c), !aq_class_is_word(c));
 }
 
+/* Moves walk->from into an open stretch; returns where that ends, 0 if there is none left. */
+static size_t open_end(const aq_added_where *where, const char *text, size_t n, aq_added_walk *walk) {
+    size_t offset = (size_t)(text - where->base);
+    uint32_t low = walk->open, high = where->n_open;
+    if (low < high && where->open[low].end > offset + walk->from)
+        high = low; /* still the same, as nearly always */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (where->open[middle].end > offset + walk->from)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    walk->open = low;
+    if (walk->open == where->n_open || where->open[walk->open].start >= offset + n)
+        return 0;
+    aq_open_text open = where->open[walk->open];
+    if (open.start > offset + walk->from)
+        walk->from = open.start - offset;
+    return open.end - offset < n ? open.end - offset : n;
+}
+
 /* The next match at or after walk->from that counts, with the white space it takes along. */
-static int find(const aq_tokenizer *t, const aq_added_trie *trie, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out) {
+static int find(const aq_tokenizer *t, const aq_added_trie *trie, const aq_added_where *where, const char *text, size_t n,
+                aq_added_walk *walk, aq_added_span *out) {
     uint32_t c;
-    while (walk->from < n) {
-        uint32_t index = trie->first[(uint8_t)text[walk->from]] ? match(trie, text + walk->from, n - walk->from) : AQ_NO_ID;
-        if (index == AQ_NO_ID) {
+    for (size_t limit; (limit = open_end(where, text, n, walk)) > walk->from;) {
+        while (walk->from < limit && !trie->first[(uint8_t)text[walk->from]])
             walk->from++;
+        uint32_t index = walk->from < limit ? match(trie, text + walk->from, limit - walk->from) : AQ_NO_ID;
+        if (index == AQ_NO_ID) {
+            walk->from += walk->from < limit;
             continue;
         }
         const aq_added_token *token = &t->added[index];
@@ -122,10 +147,11 @@ static int find(const aq_tokenizer *t, const aq_added_trie *trie, const char *te
     return 0;
 }
 
-int aq_added_next(const aq_tokenizer *t, int which, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out) {
+int aq_added_next(const aq_tokenizer *t, int which, const aq_added_where *where, const char *text, size_t n, aq_added_walk *walk,
+                  aq_added_span *out) {
     if (!walk->has_pending) {
         aq_added_span token;
-        if (!find(t, &t->trie[which], text, n, walk, &token)) {
+        if (!find(t, &t->trie[which], where, text, n, walk, &token)) {
             *out = (aq_added_span){walk->done, n, -1};
             walk->done = n;
             return out->start < n;

@@ -117,27 +117,35 @@ static aq_status encode_segment(const aq_tokenizer *t, aq_merge_work *w, const c
 }
 
 /* The rounds of added tokens from `which` on. */
-static aq_status encode_spans(const aq_tokenizer *t, aq_merge_work *w, int which, const char *text, size_t n, aq_ids *out) {
+static aq_status encode_spans(const aq_tokenizer *t, aq_merge_work *w, int which, const aq_added_where *where, const char *text, size_t n,
+                              aq_ids *out) {
     if (which == 2)
         return encode_segment(t, w, text, n, out);
     if (t->trie[which].n_tokens == 0)
-        return encode_spans(t, w, which + 1, text, n, out);
+        return encode_spans(t, w, which + 1, where, text, n, out);
     aq_added_walk walk = {0};
-    for (aq_added_span span; aq_added_next(t, which, text, n, &walk, &span);) {
+    for (aq_added_span span; aq_added_next(t, which, where, text, n, &walk, &span);) {
         if (span.id >= 0)
             AQ_TRY(aq_ids_push(out, span.id));
         else
-            AQ_TRY(encode_spans(t, w, which + 1, text + span.start, span.end - span.start, out));
+            AQ_TRY(encode_spans(t, w, which + 1, where, text + span.start, span.end - span.start, out));
     }
     return AQ_OK;
 }
 
-aq_status aq_tokenizer_encode(const aq_tokenizer *t, const char *text, size_t n, int match_special, aq_ids *ids) {
+aq_status aq_tokenizer_encode_open(const aq_tokenizer *t, const char *text, size_t n, const aq_open_text *open, uint32_t n_open,
+                                   aq_ids *ids) {
     aq_merge_work work = {0};
+    aq_added_where where = {text, open, n_open};
     size_t before = ids->n;
-    aq_status status = encode_spans(t, &work, match_special ? 0 : 2, text, n, ids);
+    aq_status status = encode_spans(t, &work, n_open ? 0 : 2, &where, text, n, ids);
     aq_merge_work_close(&work);
     if (status != AQ_OK)
         ids->n = before;
     return status;
+}
+
+aq_status aq_tokenizer_encode(const aq_tokenizer *t, const char *text, size_t n, int match_special, aq_ids *ids) {
+    const aq_open_text all = {0, n};
+    return aq_tokenizer_encode_open(t, text, n, &all, match_special ? 1 : 0, ids);
 }

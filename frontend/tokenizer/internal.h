@@ -137,8 +137,16 @@ typedef struct aq_added_walk {
     size_t from, done;     /* where to look next; up to where spans were given */
     aq_added_span pending; /* the token after the stretch of text just given */
     int has_pending;
+    uint32_t open; /* the stretch that `from` is in or before */
 } aq_added_walk;
-int aq_added_next(const aq_tokenizer *t, int which, const char *text, size_t n, aq_added_walk *walk, aq_added_span *out);
+/* Where tokens may be found: stretches of the text that begins at base. */
+typedef struct aq_added_where {
+    const char *base;
+    const aq_open_text *open;
+    uint32_t n_open;
+} aq_added_where;
+int aq_added_next(const aq_tokenizer *t, int which, const aq_added_where *where, const char *text, size_t n, aq_added_walk *walk,
+                  aq_added_span *out);
 
 /* The id of the added token whose text is all of text[0..n), n > 0; -1 if there is none. */
 int32_t aq_added_find(const aq_tokenizer *t, int which, const char *text, size_t n);

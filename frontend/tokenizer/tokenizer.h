@@ -70,6 +70,13 @@ typedef struct aq_ids {
     size_t n, room;
 } aq_ids;
 AQ_MUST_USE aq_status aq_tokenizer_encode(const aq_tokenizer *t, const char *text, size_t n, int match_special, aq_ids *ids);
+/* The same, but the text of an added token counts only where it lies inside one of the stretches open[0..n_open), which are sorted and
+ * do not touch: for a conversation, where a template may name control tokens and a user may not. */
+typedef struct aq_open_text {
+    size_t start, end;
+} aq_open_text;
+AQ_MUST_USE aq_status aq_tokenizer_encode_open(const aq_tokenizer *t, const char *text, size_t n, const aq_open_text *open,
+                                               uint32_t n_open, aq_ids *ids);
 AQ_MUST_USE aq_status aq_ids_push(aq_ids *ids, int32_t id);
 void aq_ids_close(aq_ids *ids);
 
