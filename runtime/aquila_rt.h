@@ -42,6 +42,8 @@ typedef aq_status (*aq_rt_tensor_source)(void *user, const char *name, aq_rt_ten
 AQ_MUST_USE aq_status aq_rt_weights_bind(const aq_rt_plan *p, aq_rt_tensor_source source, void *user, const char *cache_folder, int threads,
                                          void (*progress)(void *user, uint64_t done, uint64_t all), void *progress_user, aq_rt_weights **out);
 void aq_rt_weights_close(aq_rt_weights *w);
+/* Why the packed weights were not kept in the cache folder, one line; NULL if there is nothing to say. */
+const char *aq_rt_weights_note(const aq_rt_weights *w);
 
 typedef struct aq_rt_limits {
     int64_t context;    /* positions a sequence can hold; rounded up to pages */
@@ -63,8 +65,9 @@ void aq_rt_session_close(aq_rt_session *s);
 uint64_t aq_rt_session_bytes(const aq_rt_session *s); /* allocated; equals aq_rt_memory.total */
 
 /* Feeds n tokens of sequence `seq` (0 .. sequences-1) behind what it holds, in chunks of at most `batch`; gives logits [n_want, V] f32 of the
- * last n_want of them (n_want <= outputs; pointer valid until the next call). AQ_REFUSED: no room left (names the limit), a token out of
- * range. */
+ * last n_want of them (n_want <= outputs and <= batch; pointer valid until the next call). AQ_REFUSED: no room left (names the limit), a
+ * token out of range; nothing was fed then. AQ_INTERRUPTED: the chunks that were done stay (aq_rt_length), nothing of the others. With
+ * n = 0 it only says whether an interrupt is waiting, and takes it. */
 AQ_MUST_USE aq_status aq_rt_feed(aq_rt_session *s, int64_t seq, const int32_t *tokens, int64_t n, int64_t n_want, const float **out_logits);
 
 /* One step of several sequences: row i is token tokens[i] of sequence seq[i] (equal ones together); logits of each row with want[i]. */
@@ -73,7 +76,8 @@ AQ_MUST_USE aq_status aq_rt_step(aq_rt_session *s, const int32_t *tokens, const 
 int64_t aq_rt_length(const aq_rt_session *s, int64_t seq);
 /* Forgets positions from `length` on (0: all); frees their pages. */
 AQ_MUST_USE aq_status aq_rt_truncate(aq_rt_session *s, int64_t seq, int64_t length);
-/* 1 asks a running feed to stop at the next step with AQ_INTERRUPTED; callable from a signal handler. */
+/* Asks a running feed or step (or else the next one) to stop with AQ_INTERRUPTED; callable from a signal handler. It stops between two
+ * phases of a kernel: within milliseconds. */
 void aq_rt_interrupt(aq_rt_session *s);
 
 /* --- sampling (aquila.md section 4): temperature, top k (ties at the k-th kept), top p on the cumulative probability BEFORE a token ------- */
@@ -98,6 +102,16 @@ typedef struct aq_rt_trace_row {
     int64_t ns;
 } aq_rt_trace_row;
 uint32_t aq_rt_trace_rows(const aq_rt_session *s, aq_rt_trace_row *out, uint32_t room);
+
+/* --- the machine ------------------------------------------------------------------------------------------------------------------- */
+
+/* What `threads` threads reach together here, best of several rounds of `seconds` (0.3 is enough) for each figure; 0: the processor has no
+ * such instruction. Operations: a multiply and an add are two. */
+typedef struct aq_rt_peaks {
+    double read_gb_per_s; /* from 512 MiB, which it allocates for the time */
+    double f32_gflops, bf16_gflops, int16_gops, int8_gops;
+} aq_rt_peaks;
+AQ_MUST_USE aq_status aq_rt_limits_measure(int threads, double seconds, aq_rt_peaks *out);
 
 #ifdef __cplusplus
 }
