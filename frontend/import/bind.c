@@ -125,6 +125,33 @@ static aq_status place(aq_checkpoint *c, const aq_stored *t, uint32_t row, int64
     return AQ_OK;
 }
 
+/* FlagAI may store wq, wk and wv as one matrix: all rows of q, then of k, then of v. Rows are whole runs of bytes in every type, so the
+ * parts are views of it. Returns AQ_OK without *done for any other tensor. */
+static aq_status place_fused(aq_checkpoint *c, const aq_stored *t, aq_tensor *slots, int *done) {
+    static const char *const parts[] = {"wq", "wk", "wv"};
+    int64_t layer, want[2], first = 0, L = c->config.L;
+    *done = matches("layers.#.attention.Wqkv", t->name, &layer);
+    if (!*done)
+        return AQ_OK;
+    if (layer >= L || t->rank != 2 || t->dim[0] != (c->config.H + 2 * c->config.HKV) * c->config.DH)
+        return REFUSE(t, "layer %lld, %lld rows: expected a layer below %lld and the %lld rows of q, k and v", (long long)layer, (long long)t->dim[0],
+                      (long long)L, (long long)((c->config.H + 2 * c->config.HKV) * c->config.DH));
+    for (uint32_t row = 0, k = 0; row < aq_tensor_rows_count && k < 3; row++) {
+        if (strcmp(aq_tensor_rows[row].house, parts[k]) != 0)
+            continue;
+        aq_stored part = *t;
+        aq_tensor_shape(&c->config, row, want);
+        size_t row_bytes = t->bytes / (size_t)t->dim[0];
+        part.dim[0] = want[0];
+        part.data = t->data + (size_t)first * row_bytes;
+        part.bytes = (size_t)want[0] * row_bytes;
+        AQ_TRY(place(c, &part, row, layer, AQ_NAMING_FLAGAI, &slots[row * L + layer]));
+        first += want[0];
+        k++;
+    }
+    return AQ_OK;
+}
+
 static int by_name(const void *a, const void *b) { return strcmp(((const aq_tensor *)a)->name, ((const aq_tensor *)b)->name); }
 
 void aq_import_sort(aq_checkpoint *c) { qsort((void *)(uintptr_t)c->tensors, c->n_tensors, sizeof *c->tensors, by_name); }
@@ -171,7 +198,12 @@ aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const c
         uint32_t row = 0;
         int64_t layer = 0;
         int found = find_row(naming, t->name, &row, &layer);
+        int fused = 0;
         if (is_redundant(&c->config, t->name, row, found))
+            continue;
+        if (!found && naming == AQ_NAMING_FLAGAI)
+            AQ_TRY(place_fused(c, t, slots, &fused));
+        if (fused)
             continue;
         if (!found)
             return REFUSE(t, "has no place in this architecture: expected names like %s.weight", aq_tensor_rows[4].name[naming]);

@@ -188,13 +188,21 @@ aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value
 
 /* ---- tensors ---- */
 
+/* Names of types that files in circulation have and we do not: only for the message. */
+static const char *foreign_type(uint32_t number) {
+    static const char *const names[] = {[6] = "q5_0", [7] = "q5_1", [9] = "q8_1", [10] = "q2_K", [11] = "q3_K", [12] = "q4_K", [13] = "q5_K",
+                                        [14] = "q6_K", [15] = "q8_K", [20] = "iq4_nl", [23] = "iq4_xs", [39] = "mxfp4"};
+    return number < sizeof names / sizeof *names && names[number] ? names[number] : "unknown";
+}
+
 static aq_status refuse_type(const char *path, aq_bytes name, uint32_t number) {
     char known[200] = "";
     for (int t = 1; t < AQ_DTYPE_COUNT; t++)
         if (aq_dtype_of((aq_dtype)t)->gguf >= 0)
             snprintf(known + strlen(known), sizeof known - strlen(known), " %s (%d)", aq_dtype_of((aq_dtype)t)->name,
                      aq_dtype_of((aq_dtype)t)->gguf);
-    return aq_import_refuse(path, "tensor", name.s, name.n, "type number %u is not supported: expected one of%s", number, known);
+    return aq_import_refuse(path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s", number, foreign_type(number),
+                            known);
 }
 
 /* data holds the offset until the data section is known. */

@@ -37,6 +37,10 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
     if (!is(family, "llama") && !is(family, "aquila"))
         return aq_import_refuse(g->path, "key", "general.architecture", 20, "%s: expected \"llama\" or \"aquila\"",
                                 family.s ? "another architecture" : "missing");
+    const aq_gguf_value *parts = aq_gguf_find(g, "split.count");
+    double count = 0;
+    if (parts && aq_gguf_number(parts, &count) && count > 1)
+        return aq_import_refuse(g->path, "key", "split.count", 11, "one of %.0f parts: expected a whole file (llama-gguf-split --merge joins them)", count);
     aq_config c;
     const char *prefix;
     AQ_TRY(aq_arena_string(arena, family.s, family.n, &prefix));

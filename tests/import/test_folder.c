@@ -114,6 +114,65 @@ static void shards(void **state) {
     assert_refused(folder, "/model.safetensors.index.json:key weight_map: missing: expected an object of tensor names and file names");
 }
 
+/* FlagAI's one matrix of q, k and v: written under one name here by giving wq the rows of all three. */
+static void fused_q_k_v_is_cut_into_views(void **state) {
+    (void)state;
+    aq_checkpoint c;
+    aq_tensor kept[64], *all[2][3] = {{0}};
+    uint32_t n = 0;
+    static const char *const parts[] = {"wq.", "wk.", "wv."};
+    put_text("config.json", aq_micro_config(&m, AQ_NAMING_FLAGAI));
+    for (uint32_t i = 0; i < m.n_tensors; i++)
+        for (int k = 0; k < 3; k++)
+            if (strncmp(m.tensors[i].name, parts[k], 3) == 0)
+                all[m.tensors[i].name[3] - '0'][k] = &m.tensors[i];
+    for (uint32_t i = 0; i < m.n_tensors; i++) {
+        const char *name = m.tensors[i].name;
+        if (strncmp(name, "wk.", 3) == 0 || strncmp(name, "wv.", 3) == 0)
+            continue;
+        kept[n] = m.tensors[i];
+        if (strncmp(name, "wq.", 3) == 0) {
+            unsigned char *whole = NULL;
+            aq_tensor **p = all[name[3] - '0'];
+            size_t at = 0;
+            void *room;
+            assert_int_equal(aq_arena_alloc(&m.arena, p[0]->bytes + p[1]->bytes + p[2]->bytes, 1, &room), AQ_OK);
+            whole = room;
+            for (int k = 0; k < 3; at += p[k]->bytes, k++)
+                memcpy(whole + at, p[k]->data, p[k]->bytes);
+            kept[n].data = whole;
+            kept[n].bytes = at;
+            kept[n].dim[0] += p[1]->dim[0] + p[2]->dim[0];
+        }
+        n++;
+    }
+    aq_micro fused = m;
+    unsigned char *bytes;
+    size_t size;
+    fused.tensors = kept;
+    aq_micro_safetensors(&fused, 0, n, AQ_NAMING_FLAGAI, &bytes, &size);
+    uint64_t header;
+    memcpy(&header, bytes, 8);
+    for (size_t i = 8; i + 22 < 8 + header; i++) /* the same length: "attention.wq.weight" becomes "attention.Wqkv.weight", two spaces go */
+        if (memcmp(bytes + i, "attention.wq.weight\"", 20) == 0) {
+            size_t rest = 8 + header - i - 20;
+            assert_true(bytes[8 + header - 1] == ' ' && bytes[8 + header - 2] == ' ');
+            memmove(bytes + i + 22, bytes + i + 20, rest - 2);
+            memcpy(bytes + i, "attention.Wqkv.weight\"", 22);
+        }
+    aq_micro_put(folder, "model.safetensors", bytes, size);
+    aq_mem_free(bytes);
+    if (aq_checkpoint_open(folder, &c) != AQ_OK)
+        fail_msg("%s", aq_error());
+    assert_int_equal(c.n_tensors, m.n_tensors);
+    for (uint32_t i = 0; i < m.n_tensors; i++) {
+        const aq_tensor *t = aq_checkpoint_find(&c, m.tensors[i].name);
+        assert_true(t && t->bytes == m.tensors[i].bytes && t->dim[0] == m.tensors[i].dim[0] && !t->rotate_half);
+        assert_memory_equal(t->data, m.tensors[i].data, t->bytes);
+    }
+    aq_checkpoint_close(&c);
+}
+
 /* A tied model may store its output once more, old files store inverse frequencies: both are left out. */
 static void what_is_redundant_is_left_out(void **state) {
     (void)state;
@@ -329,7 +388,7 @@ static void every_failed_allocation_is_reported(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_all, close_all)
     const struct CMUnitTest tests[] = {
-        TEST(one_file), TEST(shards), TEST(what_is_redundant_is_left_out), TEST(templates), TEST(rotate_half_is_interleaved_on_the_way_to_gguf),
+        TEST(one_file), TEST(shards), TEST(fused_q_k_v_is_cut_into_views), TEST(what_is_redundant_is_left_out), TEST(templates), TEST(rotate_half_is_interleaved_on_the_way_to_gguf),
         TEST(what_is_not_there_is_named), TEST(cut_off_anywhere_it_is_refused), TEST(changed_bytes_do_no_harm), TEST(contradictions_are_named),
         TEST(every_failed_allocation_is_reported),
     };

@@ -135,7 +135,7 @@ void aq_micro_safetensors(const aq_micro *m, uint32_t first, uint32_t last, int 
         at += t->bytes;
     }
     header[n++] = '}';
-    while (n % 8)
+    for (int spare = 16; spare-- > 0 || n % 8;) /* white space after the header is part of the format */
         header[n++] = ' ';
     void *p;
     must(aq_mem_alloc(8 + n + at, &p));
