@@ -11,7 +11,7 @@ aq_status aq_pass_buffers(aq_module *m, const aq_pass_options *o);
 enum { NO_SYMBOL_KINDS = 8 };
 
 /* k bytes a unit of one symbol; a size with two symbols cannot be placed. */
-static aq_status unit_bytes(const aq_module *m, const aq_type *t, aq_dim *out) {
+aq_status aq_buffers_unit(const aq_module *m, const aq_type *t, aq_dim *out) {
     size_t bytes = 1;
     aq_id sym = 0;
     uint64_t elements = 1;
@@ -30,8 +30,7 @@ static aq_status unit_bytes(const aq_module *m, const aq_type *t, aq_dim *out) {
     return AQ_OK;
 }
 
-static aq_status add_values(const aq_module *m, const aq_body *b, aq_arena *arena, aq_places *out) {
-    uint32_t room = 0;
+static aq_status add_values(const aq_module *m, const aq_body *b, uint32_t room, aq_arena *arena, aq_places *out) {
     for (uint32_t i = 0; i < b->nodes.n; i++)
         room += m->nodes.at[b->nodes.at[i]].n_out;
     AQ_ALLOC(arena, out->at, room + 1);
@@ -46,14 +45,13 @@ static aq_status add_values(const aq_module *m, const aq_body *b, aq_arena *aren
                 continue;
             aq_place *p = &out->at[out->n++];
             *p = (aq_place){.value = v, .first = i, .last = i};
-            AQ_TRY(unit_bytes(m, &m->values.at[v].type, &p->bytes));
+            AQ_TRY(aq_buffers_unit(m, &m->values.at[v].type, &p->bytes));
         }
     }
     return AQ_OK;
 }
 
-/* The value whose storage v is: views are followed to what they view. */
-static aq_id viewed(const aq_module *m, aq_id v) {
+aq_id aq_buffers_viewed(const aq_module *m, aq_id v) {
     while (m->values.at[v].kind == AQ_VALUE_RESULT) {
         const aq_node *n = &m->nodes.at[m->values.at[v].node];
         if (!(aq_op_of(n->op)->traits & AQ_VIEW) || n->op == AQ_OP_field)
@@ -71,7 +69,7 @@ static aq_status extend_lives(const aq_module *m, const aq_body *b, aq_arena *ar
     for (uint32_t i = 0; i < b->nodes.n; i++) {
         const aq_node *n = &m->nodes.at[b->nodes.at[i]];
         for (int k = 0; k < n->n_in; k++) {
-            uint32_t p = place[viewed(m, aq_node_in(m, n)[k])];
+            uint32_t p = place[aq_buffers_viewed(m, aq_node_in(m, n)[k])];
             if (p && out->at[p - 1].last < i)
                 out->at[p - 1].last = i;
         }
@@ -115,26 +113,27 @@ static aq_status grow_arena(const aq_module *m, aq_places *out, const aq_place *
     return AQ_OK;
 }
 
-aq_status aq_buffers_place(const aq_module *m, aq_id body, aq_arena *arena, aq_places *out) {
-    const aq_body *b = &m->bodies.at[body];
-    aq_places r = {0};
-    AQ_TRY(add_values(m, b, arena, &r));
-    AQ_TRY(extend_lives(m, b, arena, &r));
+aq_status aq_buffers_lives(const aq_module *m, aq_id body, uint32_t n_extra, aq_arena *arena, aq_places *out) {
+    *out = (aq_places){0};
+    AQ_TRY(add_values(m, &m->bodies.at[body], n_extra, arena, out));
+    return extend_lives(m, &m->bodies.at[body], arena, out);
+}
+
+aq_status aq_buffers_pack(const aq_module *m, aq_arena *arena, aq_places *r) {
     uint32_t *placed, n = 0;
     uint8_t *done;
-    AQ_ALLOC(arena, placed, r.n + 1);
-    AQ_ALLOC(arena, done, r.n + 1);
-    while (n < r.n) {
-        uint32_t best = r.n;
-        for (uint32_t i = 0; i < r.n; i++)
-            if (!done[i] && (best == r.n || r.at[i].bytes.k > r.at[best].bytes.k))
+    AQ_ALLOC(arena, placed, r->n + 1);
+    AQ_ALLOC(arena, done, r->n + 1);
+    while (n < r->n) {
+        uint32_t best = r->n;
+        for (uint32_t i = 0; i < r->n; i++)
+            if (!done[i] && (best == r->n || r->at[i].bytes.k > r->at[best].bytes.k))
                 best = i;
-        r.at[best].offset = lowest_offset(&r, placed, n, &r.at[best]);
-        AQ_TRY(grow_arena(m, &r, &r.at[best]));
+        r->at[best].offset = lowest_offset(r, placed, n, &r->at[best]);
+        AQ_TRY(grow_arena(m, r, &r->at[best]));
         done[best] = 1;
         placed[n++] = best;
     }
-    *out = r;
     return AQ_OK;
 }
 
@@ -143,7 +142,9 @@ aq_status aq_pass_buffers(aq_module *m, const aq_pass_options *o) {
     for (uint32_t g = 0; g < m->graphs.n; g++) {
         aq_arena scratch = {0};
         aq_places places;
-        aq_status status = aq_buffers_place(m, m->graphs.at[g], &scratch, &places);
+        aq_status status = aq_buffers_lives(m, m->graphs.at[g], 0, &scratch, &places);
+        if (status == AQ_OK)
+            status = aq_buffers_pack(m, &scratch, &places);
         aq_arena_close(&scratch);
         AQ_TRY(status);
     }

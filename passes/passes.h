@@ -55,6 +55,13 @@ typedef struct aq_places {
     struct { aq_id sym; int64_t bytes; } arena[8]; /* bytes a unit of each symbol that occurs */
     uint32_t n_arenas;
 } aq_places;
-AQ_MUST_USE aq_status aq_buffers_place(const aq_module *m, aq_id body, aq_arena *arena, aq_places *out);
+/* The values of `body` with their lives, not placed yet; room for n_extra more (scratch of kernels) is left behind them. */
+AQ_MUST_USE aq_status aq_buffers_lives(const aq_module *m, aq_id body, uint32_t n_extra, aq_arena *arena, aq_places *out);
+/* Gives every place its offset. */
+AQ_MUST_USE aq_status aq_buffers_pack(const aq_module *m, aq_arena *arena, aq_places *places);
+/* Bytes of a value a unit of its one symbol, a multiple of 64. AQ_REFUSED if it grows with two. */
+AQ_MUST_USE aq_status aq_buffers_unit(const aq_module *m, const aq_type *t, aq_dim *out);
+/* The value whose storage v is: views are followed to what they view. */
+aq_id aq_buffers_viewed(const aq_module *m, aq_id v);
 
 #endif

@@ -1,0 +1,97 @@
+/* compile_model.c: the module of a checkpoint: figures become numbers, weights get the types they are stored in; and the key of a plan. */
+#include "frontend/compile.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* `dynamic` (NTK-aware) scaling raises the base with the length; plans are compiled for one length, so the base is fixed to what transformers
+ * uses at `context` positions: theta * ((factor * n / max) - (factor - 1))^(DH / (DH - 2)) for n > max. */
+static double theta_for(const aq_config *c, int64_t context) {
+    if (c->scaling != AQ_ROPE_DYNAMIC || context <= c->max_length || c->DH <= 2)
+        return c->theta;
+    double grow = c->scaling_factor * (double)context / (double)c->max_length - (c->scaling_factor - 1);
+    return c->theta * pow(grow, (double)c->DH / (double)(c->DH - 2));
+}
+
+void aq_config_binds(const aq_config *c, int64_t context, aq_bind *out) {
+    const aq_bind binds[AQ_CONFIG_BINDS] = {
+        {"V", (double)c->V},     {"D", (double)c->D},   {"L", (double)c->L},
+        {"H", (double)c->H},     {"HKV", (double)c->HKV}, {"DH", (double)c->DH},
+        {"F", (double)c->F},     {"EPS", c->eps},       {"THETA", theta_for(c, context)},
+        {"ROPE_FACTOR", c->scaling == AQ_ROPE_LINEAR ? c->scaling_factor : 1},
+    };
+    memcpy(out, binds, sizeof binds);
+}
+
+static aq_status type_weight(const aq_checkpoint *c, aq_module *m, aq_weight *w) {
+    const char *stored = w->name;
+    if (!aq_checkpoint_find(c, stored) && c->config.tied && !strcmp(w->name, "output"))
+        w->alias = stored = "tok_embeddings";
+    const aq_tensor *t = aq_checkpoint_find(c, stored);
+    if (!t)
+        return aq_fail(AQ_REFUSED, c->path, "no tensor for weight @%s of %s: expected it in the checkpoint", w->name, m->file);
+    aq_type *type = &m->values.at[w->value].type;
+    int same = type->rank == t->rank;
+    for (int i = 0; same && i < t->rank; i++)
+        same = !type->dim[i].sym && type->dim[i].k == t->dim[i];
+    if (!same)
+        return aq_fail(AQ_REFUSED, c->path, "tensor %s: its shape is not that of @%s in %s", t->file_name, w->name, m->file);
+    if (type->dtype != AQ_DTYPE_NONE && type->dtype != t->dtype)
+        return aq_fail(AQ_REFUSED, c->path, "tensor %s is %s: expected %s as @%s in %s", t->file_name, aq_dtype_of(t->dtype)->name,
+                       aq_dtype_of(type->dtype)->name, w->name, m->file);
+    type->dtype = t->dtype;
+    w->rotate_half = (uint8_t)t->rotate_half;
+    w->head_dim = !strcmp(w->base, "wq") || !strcmp(w->base, "wk") ? c->config.DH : 0;
+    return AQ_OK;
+}
+
+aq_status aq_compile_module(const aq_checkpoint *c, const aq_compile_options *o, aq_module *out) {
+    aq_bind binds[AQ_CONFIG_BINDS];
+    aq_config_binds(&c->config, o->context, binds);
+    const char *text = o->text ? o->text : aq_model_texts[0].text, *name = o->text ? o->text_name : "aquila.aq";
+    AQ_TRY(aq_read_module(name, text, strlen(text), binds, AQ_CONFIG_BINDS, out));
+    for (uint32_t i = 0; i < out->weights.n; i++) {
+        aq_status status = type_weight(c, out, &out->weights.at[i]);
+        if (status != AQ_OK) {
+            aq_module_close(out);
+            return status;
+        }
+    }
+    return AQ_OK;
+}
+
+aq_status aq_compile_pass_options(const aq_target *t, const aq_compile_options *o, int64_t t_lo, int64_t t_hi, aq_pass_options *out) {
+    static const struct {
+        const char *name;
+        aq_dtype type;
+    } activations[] = {{"int16", AQ_A16}, {"int8", AQ_A8}, {"f32", AQ_F32}};
+    aq_pass_options p = {.target = t->name, .is_ref = t->is_ref, .activations = AQ_A16, .kv = t->is_ref ? AQ_F32 : AQ_F16, .panels = !t->is_ref,
+                         .t_lo = t_lo, .t_hi = t_hi, .read_gb_per_s = t->read_gb_per_s, .gflops = t->i16_gops > t->f32_gflops ? t->i16_gops : t->f32_gflops,
+                         .launch_ns = 1000};
+    size_t i = 0, n = sizeof activations / sizeof *activations;
+    while (o->activations && i < n && strcmp(o->activations, activations[i].name))
+        i++;
+    if (i == n)
+        return aq_fail(AQ_USAGE, NULL, "activations %s: expected int16, int8 or f32", o->activations);
+    p.activations = activations[i].type;
+    *out = p;
+    return AQ_OK;
+}
+
+aq_status aq_compile_key(const aq_checkpoint *c, const aq_compile_options *o, aq_arena *arena, const char **out) {
+    aq_text t = {.arena = arena};
+    aq_target target;
+    aq_bind binds[AQ_CONFIG_BINDS];
+    AQ_TRY(aq_target_parse(o->target ? o->target : "cpu", &target));
+    aq_config_binds(&c->config, o->context, binds);
+    AQ_TRY(aq_text_add(&t, "plan=%d target=%s activations=%s text=%s", AQ_PLAN_VERSION, target.name, o->activations ? o->activations : "int16",
+                       o->text ? o->text : "aquila"));
+    for (int i = 0; i < AQ_CONFIG_BINDS; i++)
+        AQ_TRY(aq_text_add(&t, " %s=%.17g", binds[i].name, binds[i].value));
+    AQ_TRY(aq_text_add(&t, " ids=%" PRId32 ",%" PRId32 ",%" PRId32 " max=%" PRId64 " name=%s types=", c->config.bos, c->config.eos, c->config.pad,
+                       c->config.max_length, c->config.name ? c->config.name : ""));
+    for (uint32_t i = 0; i < c->n_tensors; i++)
+        AQ_TRY(aq_text_add(&t, "%s:%s%s,", c->tensors[i].name, aq_dtype_of(c->tensors[i].dtype)->name, c->tensors[i].rotate_half ? "~" : ""));
+    return aq_text_end(&t, out);
+}
