@@ -75,7 +75,9 @@ aq_status aq_stop_push(aq_stop_matcher *m, aq_bytes text, aq_bytes *out) {
 }
 
 aq_bytes aq_stop_finish(aq_stop_matcher *m) {
+    if (!m->text)
+        return (aq_bytes){"", 0};
     aq_bytes out = {m->text + m->given, (uint32_t)(m->n - m->given)};
     m->given = m->n;
-    return m->text ? out : (aq_bytes){"", 0};
+    return out;
 }

@@ -17,7 +17,7 @@
 #define AQ_NO_ID UINT32_MAX
 #define AQ_TOKENIZER_LIMIT (1u << 24) /* ids, merges */
 /* Ids may leave holes, but a file of a few bytes must not ask for tables of gigabytes. */
-#define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 65536) / 2 ? (entries) * 2 + 65536 : AQ_TOKENIZER_LIMIT)
+#define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 1024) / 2 ? (entries) * 2 + 1024 : AQ_TOKENIZER_LIMIT)
 #define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */
 #define AQ_SHORT_PIECE 64u            /* symbols; longer pieces go to merge_long.c */
 

@@ -53,9 +53,11 @@ static aq_status read_files(aq_source_reader *r, const char *folder, int form) {
     return AQ_OK;
 }
 
-static int holds(const char *folder, const char *name, aq_arena *arena) {
+static aq_status holds(aq_arena *arena, const char *folder, const char *name, int *out) {
     const char *path;
-    return aq_arena_format(arena, &path, "%s/%s", folder, name) == AQ_OK && aq_file_kind(path) == 1;
+    AQ_TRY(aq_arena_format(arena, &path, "%s/%s", folder, name));
+    *out = aq_file_kind(path) == 1;
+    return AQ_OK;
 }
 
 static aq_status add_end_of_text(aq_source_reader *r) {
@@ -72,7 +74,7 @@ static aq_status add_end_of_text(aq_source_reader *r) {
 static aq_status read_form(aq_arena *arena, const char *folder, int form, aq_tokenizer_source *out) {
     aq_tokenizer_source source = {.kind = AQ_TOKENIZER_BPE, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     aq_source_reader r = {.arena = arena, .out = &source};
-    AQ_TRY(aq_arena_string(arena, folder, strlen(folder), &source.place));
+    AQ_TRY(aq_arena_format(arena, &source.place, form == FAST ? "%s/tokenizer.json" : "%s", folder));
     AQ_TRY(read_files(&r, folder, form));
     if (form == SLOW)
         AQ_TRY(add_end_of_text(&r));
@@ -83,9 +85,13 @@ static aq_status read_form(aq_arena *arena, const char *folder, int form, aq_tok
 }
 
 aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_tokenizer_source *out) {
-    if (holds(folder, "tokenizer.json", arena))
+    int has_json, has_vocab, has_merges;
+    AQ_TRY(holds(arena, folder, "tokenizer.json", &has_json));
+    AQ_TRY(holds(arena, folder, "vocab.json", &has_vocab));
+    AQ_TRY(holds(arena, folder, "merges.txt", &has_merges));
+    if (has_json)
         return read_form(arena, folder, FAST, out);
-    if (holds(folder, "vocab.json", arena) && holds(folder, "merges.txt", arena))
+    if (has_vocab && has_merges)
         return read_form(arena, folder, SLOW, out);
     *out = (aq_tokenizer_source){.kind = AQ_TOKENIZER_NONE, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     return AQ_OK;

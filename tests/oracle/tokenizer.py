@@ -4,6 +4,7 @@
   pip install tokenizers==0.23.3 gguf
   tokenizer.py vocab SMOLLM2.gguf GPT2-FOLDER AQUILA-FOLDER   the vocabularies (folders hold vocab.json and merges.txt)
   tokenizer.py cases                                          texts and ids, from the vocabularies written before
+  tokenizer.py seeds                                          tests/fuzz/corpus/tokenizer/ (needs no package)
 
 A vocabulary file is text: entries in the order of their ids, one a line, a line "* *" for all that the merges make; an empty line; the
 merges. cases.gz is binary, little-endian u32: see case_file() below.
@@ -150,9 +151,50 @@ def case_file(seed, n_texts, n_decodes):
     return b"".join(out)
 
 
+def seeds():
+    folder = os.path.join(HERE, "..", "..", "fuzz", "corpus", "tokenizer")
+    os.makedirs(folder, exist_ok=True)
+    letters = ["a", "b", "\u0120", "\u00e4", "\u00b8", "\u0143", "1"]  # U+0120 is a space, the next three are bytes
+    merges = ["a b", "\u0120 a", "\u0120a b", "\u00e4 \u00b8", "b b"]
+    vocab = {v: i for i, v in enumerate(letters + [m.replace(" ", "") for m in merges])}
+    text = "ab abb<s> a1b 11 \u4e2d aab  ".encode() + b"\xe4\xb8\xff<s>"
+    special = json.dumps({"bos_token": "<s>", "unk_token": {"content": "a", "lstrip": True}})
+
+    def doc(**changes):
+        d = {"version": "1.0", "normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+             "added_tokens": [{"id": 12, "content": "<s>", "special": True, "lstrip": True, "rstrip": True, "normalized": False},
+                              {"id": 13, "content": " b", "special": False, "single_word": True, "normalized": True}],
+             "decoder": {"type": "ByteLevel"},
+             "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+                                "special_tokens": {"<s>": {"id": "<s>", "ids": [12]}}},
+             "model": {"type": "BPE", "unk_token": None, "vocab": vocab, "merges": merges}}
+        d.update(changes)
+        return json.dumps(d, ensure_ascii=len(changes) % 2 == 0).encode()
+
+    sequence = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
+                                                      {"type": "ByteLevel", "add_prefix_space": False}]}
+    pairs = {"vocab": vocab, "merges": [m.split(" ") for m in merges], "unk_token": "1"}
+    files = {
+        "json": b"j" + doc() + b"\0" + special.encode() + b"\0" + text,
+        "json_digits": b"j" + doc(pre_tokenizer=sequence) + b"\0\0" + text,
+        "json_pairs": b"j" + doc(model=pairs, post_processor=None) + b"\0\0" + text,
+        "json_refused": b"j" + doc(normalizer={"type": "NFC"}) + b"\0\0" + text,
+        "slow": b"s" + json.dumps(vocab).encode() + b"\0#version: 0.2\n" + "\n".join(merges).encode() + b"\n\0" +
+                json.dumps({"<s>": 12}).encode() + b"\0" + special.encode() + b"\0" + text,
+        "slow_config": b"s" + json.dumps(vocab).encode() + b"\0" + "\r\n".join(merges).encode() + b"\0\0" +
+                       json.dumps({"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": {"14": {"content": "[X]", "special": True}},
+                                   "add_prefix_space": True}).encode() + b"\0" + text,
+    }
+    for name, data in files.items():
+        with open(os.path.join(folder, name), "wb") as f:
+            f.write(data)
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["vocab"] and len(sys.argv) == 5:
         vocabs(*sys.argv[2:])
+    elif sys.argv[1:] == ["seeds"]:
+        seeds()
     elif sys.argv[1:] == ["cases"]:
         write("cases.gz", case_file(seed=1, n_texts=600, n_decodes=300))
     else:

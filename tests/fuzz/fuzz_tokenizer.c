@@ -1,0 +1,112 @@
+/* fuzz_tokenizer.c: the files of a tokenizer are hostile, and so is the text. The input is a letter and sections with a zero byte between:
+ *   j: tokenizer.json, special_tokens_map.json, text    s: vocab.json, merges.txt, added_tokens.json, special_tokens_map.json, text
+ * What builds must encode any text, the same by short and long merges, and decode it the same in one go and streamed. */
+#include "frontend/tokenizer/internal.h"
+#include "ir/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void need(int condition) {
+    if (!condition)
+        abort();
+}
+
+static aq_bytes next_section(const char **at, const char *end) {
+    const char *zero = *at < end ? memchr(*at, 0, (size_t)(end - *at)) : NULL;
+    aq_bytes section = {*at, (uint32_t)((zero ? zero : end) - *at)};
+    *at = zero ? zero + 1 : end;
+    return section;
+}
+
+static aq_status read_files(aq_source_reader *r, const char **at, const char *end, int is_slow) {
+    aq_bytes first = next_section(at, end), second = next_section(at, end);
+    if (!is_slow) {
+        AQ_TRY(aq_source_parse_json(r, first.s, first.n));
+        return second.n ? aq_source_parse_special(r, second.s, second.n, 0) : AQ_OK;
+    }
+    aq_bytes added = next_section(at, end), special = next_section(at, end);
+    AQ_TRY(aq_source_parse_vocab(r, first.s, first.n));
+    AQ_TRY(aq_source_parse_merges(r, second.s, second.n));
+    if (added.n)
+        AQ_TRY(aq_source_parse_added(r, added.s, added.n));
+    return special.n ? aq_source_parse_special(r, special.s, special.n, 1) : AQ_OK;
+}
+
+static void compare_merges(const aq_tokenizer *t, aq_bytes text) {
+    uint32_t a[AQ_SHORT_PIECE], b[AQ_SHORT_PIECE];
+    size_t n = 0, n_long;
+    for (uint32_t i = 0; i < text.n && n < AQ_SHORT_PIECE; i++)
+        if (t->byte_id[(uint8_t)text.s[i]] != AQ_NO_ID)
+            a[n++] = t->byte_id[(uint8_t)text.s[i]];
+    if (!n)
+        return;
+    memcpy(b, a, n * sizeof *a);
+    aq_merge_work w = {0};
+    need(aq_merge_long(t, &w, b, n, &n_long) == AQ_OK);
+    n = aq_merge_short(t, a, n);
+    need(n == n_long && memcmp(a, b, n * sizeof *a) == 0);
+    aq_merge_work_close(&w);
+}
+
+/* Streamed, the text must be that of all bytes at once: one push of them through a token of the text itself is not at hand, so the
+ * bytes are joined and decoded by hand. */
+static void check_decode(const aq_tokenizer *t, const aq_ids *ids) {
+    aq_decoder d = aq_decoder_open(t, 0);
+    aq_bytes part;
+    size_t n = 0, n_all = 0, at = 0;
+    for (size_t i = 0; i < ids->n; i++)
+        n_all += aq_tokenizer_text(t, ids->at[i]).n;
+    char *all = malloc(n_all + 1), *out = malloc(n_all * 3 + 1);
+    need(all && out);
+    for (size_t i = 0, done = 0; i <= ids->n; i++) {
+        aq_bytes raw = i < ids->n ? aq_tokenizer_text(t, ids->at[i]) : (aq_bytes){"", 0};
+        memcpy(all + done, raw.n ? raw.s : "", raw.n);
+        done += raw.n;
+        need((i < ids->n ? aq_decoder_push(&d, ids->at[i], &part) : aq_decoder_finish(&d, &part)) == AQ_OK);
+        need(n + part.n <= n_all * 3 && d.n_held <= 3);
+        memcpy(out + n, part.s, part.n);
+        n += part.n;
+    }
+    for (size_t k = 0; k < n_all;) {
+        uint32_t c;
+        int incomplete, length = aq_utf8_decode(all + k, n_all - k, &c);
+        need(length ? memcmp(out + at, all + k, (size_t)length) == 0 : memcmp(out + at, "\xEF\xBF\xBD", 3) == 0);
+        at += length ? (size_t)length : 3;
+        k += length ? (size_t)length : (size_t)aq_utf8_bad_length(all + k, n_all - k, &incomplete);
+    }
+    need(at == n);
+    free(all);
+    free(out);
+    aq_decoder_close(&d);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < 1)
+        return 0;
+    const char *at = (const char *)data + 1, *end = (const char *)data + size;
+    aq_arena arena = {0};
+    aq_tokenizer_source source = {.kind = AQ_TOKENIZER_BPE, .place = "fuzz", .bos = -1, .eos = -1, .pad = -1, .unk = -1};
+    aq_source_reader r = {.arena = &arena, .place = "fuzz", .out = &source};
+    aq_tokenizer *t = NULL;
+    aq_status status = read_files(&r, &at, end, data[0] == 's');
+    source.added = r.added.at;
+    source.n_added = r.added.n;
+    if (status == AQ_OK && aq_tokenizer_build(&source, &t) == AQ_OK) {
+        aq_bytes text = {at, (uint32_t)(end - at)};
+        for (int match = 0; match < 2; match++) {
+            aq_ids ids = {0};
+            need(aq_tokenizer_encode(t, text.s, text.n, match, &ids) == AQ_OK);
+            for (size_t i = 0; i < ids.n; i++)
+                need(ids.at[i] >= 0 && (uint32_t)ids.at[i] < aq_tokenizer_size(t));
+            check_decode(t, &ids);
+            aq_ids_close(&ids);
+        }
+        compare_merges(t, text);
+        aq_tokenizer_close(t);
+    }
+    aq_arena_close(&arena);
+    need(aq_mem_open_blocks() == 0);
+    return 0;
+}
