@@ -1,0 +1,268 @@
+/* engine.c: opens a MODEL in steps: checkpoint, plan (cache or compile), weights, session; each step's time is kept. */
+#include "frontend/engine.h"
+
+#include "frontend/compile.h"
+#include "frontend/engine_ref.h"
+#include "frontend/retype.h"
+#include "ir/clock.h"
+#include "ir/file.h"
+#include "ir/memory.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct aq_engine {
+    aq_arena arena;
+    aq_checkpoint c;
+    int checkpoint_open;
+    aq_rt_plan *plan;
+    unsigned char *made;  /* a plan compiled just now, in the arena */
+    size_t made_size;
+    aq_rt_weights *weights;
+    aq_rt_session *session;
+    aq_engine_ref *ref;
+    aq_rt_limits limits;
+    aq_engine_times times;
+    aq_compile_report report;
+    aq_engine_options o;
+};
+
+static void say(const aq_engine *e, const char *what, uint64_t done, uint64_t all) {
+    if (e->o.progress)
+        e->o.progress(e->o.user, what, done, all);
+}
+
+static int ends(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+/* --- checkpoint ---------------------------------------------------------------------------------------------------------------------- */
+
+static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
+    const char *t = e->o.weights_type;
+    *out = AQ_DTYPE_NONE;
+    if (!t || !strcmp(t, "as-stored"))
+        return AQ_OK;
+    *out = aq_dtype_by_name(t, strlen(t));
+    if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
+        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0 or q4_1", t);
+    return AQ_OK;
+}
+
+static int is_random(const char *model) {
+    const char *colon = strchr(model, ':');
+    return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0;
+}
+
+static aq_status open_checkpoint(aq_engine *e, const char *model) {
+    aq_dtype type;
+    AQ_TRY(wanted_type(e, &type));
+    if (is_random(model)) {
+        say(e, "random weights", 0, 1);
+        AQ_TRY(aq_checkpoint_random(model, type == AQ_DTYPE_NONE ? AQ_BF16 : type, &e->c));
+        e->checkpoint_open = 1;
+        return AQ_OK;
+    }
+    AQ_TRY(aq_checkpoint_open(model, &e->c));
+    e->checkpoint_open = 1;
+    if (type == AQ_DTYPE_NONE)
+        return AQ_OK;
+    say(e, "turning weights", 0, 1);
+    return aq_checkpoint_retype(&e->c, type, e->limits.threads);
+}
+
+static aq_status tensor_source(void *user, const char *name, aq_rt_tensor *out) {
+    const aq_checkpoint *c = user;
+    const aq_tensor *t = aq_checkpoint_find(c, name);
+    if (!t)
+        return aq_fail(AQ_REFUSED, c->path, "no tensor %s: the plan was made for another model", name);
+    *out = (aq_rt_tensor){.data = t->data, .bytes = t->bytes, .dtype = t->dtype, .rank = t->rank, .rotate_half = t->rotate_half};
+    for (int i = 0; i < t->rank; i++)
+        out->dim[i] = t->dim[i];
+    return AQ_OK;
+}
+
+/* --- plan ---------------------------------------------------------------------------------------------------------------------------- */
+
+static aq_status plan_path(aq_engine *e, const char *key, const char **out) {
+    return aq_arena_format(&e->arena, out, "%s/plans/%016" PRIx64 ".aqp", e->o.cache, (uint64_t)XXH3_64bits(key, strlen(key)));
+}
+
+/* The plan of the cache if it is there, intact and made for this very key. */
+static int take_cached(aq_engine *e, const char *path, const char *key) {
+    const struct aq_plan *p;
+    if (aq_file_kind(path) != 1 || aq_rt_plan_load(path, &e->plan) != AQ_OK)
+        return 0;
+    p = aq_rt_plan_tables(e->plan);
+    if (!strcmp(p->options, key))
+        return 1;
+    aq_rt_plan_close(e->plan);
+    e->plan = NULL;
+    return 0;
+}
+
+/* A cache that cannot be written costs the next start a compile: no error. */
+static void keep_plan(aq_engine *e, const char *path) {
+    const char *folder;
+    aq_file_writer *w;
+    if (aq_arena_format(&e->arena, &folder, "%s/plans", e->o.cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create(path, &w) != AQ_OK)
+        return;
+    if (aq_file_append(w, e->made, e->made_size) != AQ_OK) {
+        aq_file_abandon(w);
+        return;
+    }
+    if (aq_file_commit(w) != AQ_OK)
+        return;
+}
+
+static aq_status compile_plan(aq_engine *e, const aq_compile_options *co) {
+    const char *key, *path = NULL;
+    AQ_TRY(aq_compile_key(&e->c, co, &e->arena, &key));
+    if (e->o.cache) {
+        AQ_TRY(plan_path(e, key, &path));
+        if (take_cached(e, path, key))
+            return AQ_OK;
+    }
+    int64_t start = aq_clock_ns();
+    say(e, "compiling", 0, 1);
+    AQ_TRY(aq_compile(&e->c, co, &e->arena, &e->made, &e->made_size, &e->report));
+    e->times.compile_ns = aq_clock_ns() - start;
+    if (path)
+        keep_plan(e, path);
+    if (e->o.compile_only)
+        return AQ_OK;
+    return aq_rt_plan_from_memory("compiled", e->made, e->made_size, &e->plan);
+}
+
+/* --- session ------------------------------------------------------------------------------------------------------------------------- */
+
+static int64_t or_else(int64_t value, int64_t otherwise) { return value > 0 ? value : otherwise; }
+
+static void fill_limits(aq_engine *e) {
+    int64_t most = e->c.config.max_length;
+    if (e->plan && !most)
+        most = aq_rt_plan_tables(e->plan)->model->max_length;
+    e->limits.context = or_else(e->o.context, most > 0 && most < 4096 ? most : 4096);
+    e->limits.batch = or_else(e->o.batch, 512);
+    e->limits.sequences = or_else(e->o.sequences, 1);
+    e->limits.outputs = or_else(e->o.outputs, 1);
+    if (e->limits.outputs < e->limits.sequences)
+        e->limits.outputs = e->limits.sequences;
+    if (e->limits.batch < e->limits.outputs)
+        e->limits.batch = e->limits.outputs;
+}
+
+static void bind_progress(void *user, uint64_t done, uint64_t all) { say(user, "packing weights", done, all); }
+
+static aq_status bind_and_open(aq_engine *e) {
+    const char *packed = NULL;
+    int64_t start = aq_clock_ns();
+    if (e->o.cache) {
+        AQ_TRY(aq_arena_format(&e->arena, &packed, "%s/weights", e->o.cache));
+        if (aq_file_make_folder(packed) != AQ_OK)
+            packed = NULL;
+    }
+    AQ_TRY(aq_rt_weights_bind(e->plan, tensor_source, &e->c, packed, e->limits.threads, bind_progress, e, &e->weights));
+    e->times.bind_ns = aq_clock_ns() - start;
+    start = aq_clock_ns();
+    AQ_TRY(aq_rt_session_open(e->plan, e->weights, &e->limits, &e->session));
+    e->times.session_ns = aq_clock_ns() - start;
+    return AQ_OK;
+}
+
+static aq_status open_model(aq_engine *e, const char *model) {
+    const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .context = e->o.context};
+    int is_plan = ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
+    int64_t start = aq_clock_ns();
+    if (is_plan && !e->o.weights && !e->o.compile_only)
+        return aq_fail(AQ_USAGE, model, "a plan holds no weights: expected --weights MODEL");
+    if (!is_plan || e->o.weights)
+        AQ_TRY(open_checkpoint(e, is_plan ? e->o.weights : model));
+    e->times.open_ns = aq_clock_ns() - start;
+    if (is_plan)
+        AQ_TRY(aq_rt_plan_load(model, &e->plan));
+    fill_limits(e);
+    if (is_ref && !is_plan)
+        return aq_engine_ref_open(&e->c, &co, e->limits.context, e->limits.threads, &e->ref);
+    if (!is_plan)
+        AQ_TRY(compile_plan(e, &co));
+    return e->o.compile_only ? AQ_OK : bind_and_open(e);
+}
+
+aq_status aq_engine_open(const char *model, const aq_engine_options *o, aq_engine **out) {
+    void *p;
+    AQ_TRY(aq_mem_alloc(sizeof(aq_engine), &p));
+    aq_engine *e = p;
+    e->o = *o;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    e->limits.threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
+    aq_status status = open_model(e, model);
+    if (status != AQ_OK) {
+        aq_engine_close(e);
+        return status;
+    }
+    *out = e;
+    return AQ_OK;
+}
+
+void aq_engine_close(aq_engine *e) {
+    if (!e)
+        return;
+    aq_engine_ref_close(e->ref);
+    aq_rt_session_close(e->session);
+    aq_rt_weights_close(e->weights);
+    aq_rt_plan_close(e->plan);
+    if (e->checkpoint_open)
+        aq_checkpoint_close(&e->c);
+    aq_arena_close(&e->arena);
+    aq_mem_free(e);
+}
+
+/* --- use ----------------------------------------------------------------------------------------------------------------------------- */
+
+aq_status aq_engine_feed(aq_engine *e, int64_t seq, const int32_t *tokens, int64_t n, int64_t n_want, const float **out_logits) {
+    if (!e->ref)
+        return aq_rt_feed(e->session, seq, tokens, n, n_want, out_logits);
+    if (seq)
+        return aq_fail(AQ_REFUSED, NULL, "sequence %" PRId64 ": target ref has one", seq);
+    return aq_engine_ref_feed(e->ref, tokens, n, n_want, out_logits);
+}
+
+aq_status aq_engine_truncate(aq_engine *e, int64_t seq, int64_t length) {
+    if (!e->ref)
+        return aq_rt_truncate(e->session, seq, length);
+    aq_engine_ref_truncate(e->ref, length);
+    return AQ_OK;
+}
+
+int64_t aq_engine_length(const aq_engine *e, int64_t seq) { return e->ref ? aq_engine_ref_length(e->ref) : aq_rt_length(e->session, seq); }
+
+void aq_engine_interrupt(aq_engine *e) {
+    if (e->session)
+        aq_rt_interrupt(e->session);
+}
+
+const aq_checkpoint *aq_engine_checkpoint(const aq_engine *e) { return &e->c; }
+aq_rt_session *aq_engine_session(const aq_engine *e) { return e->session; }
+const aq_rt_plan *aq_engine_plan(const aq_engine *e) { return e->plan; }
+const aq_rt_limits *aq_engine_limits(const aq_engine *e) { return &e->limits; }
+const aq_engine_times *aq_engine_timing(const aq_engine *e) { return &e->times; }
+const aq_compile_report *aq_engine_report(const aq_engine *e) { return &e->report; }
+
+const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size) {
+    const struct aq_plan *p = e->plan ? aq_rt_plan_tables(e->plan) : NULL;
+    *out_size = p ? p->size : e->made_size;
+    return p ? p->bytes : e->made;
+}
+
+aq_status aq_engine_memory(const aq_engine *e, const aq_rt_limits *limits, aq_rt_memory *out) {
+    if (!e->plan)
+        return aq_fail(AQ_REFUSED, NULL, "target ref: its memory is not planned; expected a cpu target");
+    return aq_rt_memory_of(e->plan, limits, out);
+}
