@@ -105,8 +105,8 @@ static aq_status storage(aq_reader *r, int is_weight, extras *e) {
             AQ_TRY(aq_read_whole(r, 2, INT32_MAX, "head size", &e->rotate_half));
         } else if (is_weight && aq_word_is(w, "alias")) {
             aq_word name = aq_scan_name(&r->s);
-            if (!name.n || *name.at != '@' || !aq_names_find(&r->rows, name.at, name.n))
-                return aq_read_fail(r, "no weight behind alias: expected one declared above");
+            if (!name.n || *name.at != '@')
+                return aq_read_fail(r, "no weight behind alias: expected @NAME");
             AQ_TRY(aq_arena_string(&r->m->arena, name.at + 1, name.n - 1, &e->alias));
         } else if (w.n && aq_layout_by_name(w.at, w.n) != AQ_LAYOUT_COUNT) {
             e->layout = aq_layout_by_name(w.at, w.n);
