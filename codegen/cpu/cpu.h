@@ -13,5 +13,7 @@ AQ_MUST_USE aq_status aq_cpu_emit(const aq_nest *const *nests, uint32_t n, const
 
 /* The version of LLVM in use, "19.1.7", for the plan's key; opens it. */
 AQ_MUST_USE aq_status aq_cpu_llvm_version(const char **out, const char **out_path);
+/* The library to open instead of looking for it by name (the switch AQ_LLVM). Before the first call of the others; the text must live on. */
+void aq_cpu_llvm_use(const char *file);
 
 #endif

@@ -1,0 +1,272 @@
+/* emit_attend.c: softmax-weighted sums by the running maximum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018),
+ * one update for all positions that a turn covers: scores along lanes, their maximum, one rescale of what was there, then o[e] += p[s] v[s,e]
+ * position by position with lanes along e. The weights p go through a small buffer on the stack so that each can be spread from memory.
+ *
+ * Values of the accumulator: m[C], l[C], then o[C][E vectors], where C counts the other axes' elements; an o that is too large for the
+ * registers lives on the stack and is worked on in columns. */
+#include "codegen/cpu/emit.h"
+
+#include <math.h>
+#include <string.h>
+
+static int budget(const emitter *e, int lanes) { return e->target->has_avx512 || lanes < 16 ? 16 : 6; }
+
+typedef struct shape {
+    const aq_tile *t;
+    tile_state *state;
+    aq_id e_axis;
+    int C, E, lanes;
+    axes_set outer; /* the axes of m and l */
+} shape;
+
+static shape shape_of(emitter *e, aq_id tile) {
+    const aq_tile *t = &e->n->tiles.at[tile];
+    shape s = {.t = t, .state = &e->tile[tile], .e_axis = t->axes[t->n_axes - 1], .C = 1};
+    aq_emit_add_axes(&s.outer, t->axes, t->n_axes - 1, NULL, 0);
+    for (int i = 0; i < t->n_axes - 1; i++)
+        s.C *= (int)aq_emit_count(e, t->axes[i]);
+    s.E = (int)aq_emit_count(e, s.e_axis);
+    s.lanes = e->cover[s.e_axis].lanes;
+    return s;
+}
+
+static val o_address(emitter *e, const shape *s, int component) {
+    return aq_emit_step_address(e, s->state->memory, (int64_t)component * 4 * (s->lanes ? s->lanes : 1));
+}
+static val get_o(emitter *e, const shape *s, int component) {
+    if (!s->state->memory)
+        return s->state->at[2 * s->C + component];
+    return aq_emit_load_at(e, wide(e, e->f32, s->lanes), o_address(e, s, component), 4 * (s->lanes ? s->lanes : 1));
+}
+static void set_o(emitter *e, const shape *s, int component, val v) {
+    if (!s->state->memory)
+        s->state->at[2 * s->C + component] = v;
+    else
+        e->l->BuildStore(e->b, v, o_address(e, s, component));
+}
+
+void aq_emit_attend_open(emitter *e, const aq_stmt *st) {
+    shape s = shape_of(e, st->tile);
+    int in_registers = s.C * s.E <= budget(e, s.lanes), n = 2 * s.C + (in_registers ? s.C * s.E : 0);
+    *s.state = (tile_state){.components = s.C * s.E, .partials = 1, .n_values = n, .live = 1};
+    void *p = NULL;
+    aq_emit_status(e, aq_arena_alloc(e->arena, (size_t)n + 1, sizeof(val), &p));
+    s.state->at = p;
+    if (!p)
+        return;
+    val zero = e->l->ConstReal(e->f32, 0);
+    for (int i = 0; i < s.C; i++) {
+        s.state->at[i] = e->l->ConstReal(e->f32, -INFINITY);
+        s.state->at[s.C + i] = zero;
+    }
+    if (!in_registers)
+        s.state->memory = aq_emit_alloca(e, wide(e, e->f32, s.lanes), s.C * s.E);
+    for (int i = 0; i < s.C * s.E; i++)
+        set_o(e, &s, i, aq_emit_splat(e, zero, s.lanes));
+}
+
+val aq_emit_attend_read(emitter *e, aq_id tile, int part) {
+    shape s = shape_of(e, tile);
+    int c = aq_emit_component(e, s.t, s.t->n_axes - 1);
+    if (part == 0 || part == 1)
+        return s.state->at[part * s.C + c];
+    val o = get_o(e, &s, c * s.E + e->at[s.e_axis]);
+    if (part == 2)
+        return o;
+    val l = s.state->at[s.C + c], zero = e->l->ConstReal(e->f32, 0);
+    val none = e->l->BuildFCmp(e->b, LLVMRealOEQ, l, zero, "");
+    val r = e->l->BuildFDiv(e->b, o, aq_emit_splat(e, l, s.lanes), "");
+    return e->l->BuildSelect(e->b, none, aq_emit_splat(e, zero, s.lanes), r, "");
+}
+
+static val larger(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, b, a, ""), b, a, ""); }
+static val plus(emitter *e, val a, val b) { return e->l->BuildFAdd(e->b, a, b, ""); }
+
+/* Halving tree over n values, then over the lanes. */
+static val fold(emitter *e, val *v, int n, val (*join)(emitter *, val, val)) {
+    while (n > 1) {
+        int half = (n + 1) / 2;
+        for (int i = 0; i + half < n; i++)
+            v[i] = join(e, v[i], v[i + half]);
+        n = half;
+    }
+    val r = v[0];
+    while (lanes_of(e, r))
+        r = join(e, aq_emit_half_of(e, r, 0), aq_emit_half_of(e, r, 1));
+    return r;
+}
+
+static val safe_top(emitter *e, val top) {
+    val none = e->l->BuildFCmp(e->b, LLVMRealOEQ, top, e->l->ConstReal(e->f32, -INFINITY), "");
+    return e->l->BuildSelect(e->b, none, e->l->ConstReal(e->f32, 0), top, "");
+}
+
+/* The scores of one row (coordinate e->at of the outer axes) as weights into `to`; m and l brought up to date; returns what scales the old o. */
+static val weigh(emitter *e, const aq_stmt *st, const shape *s, aq_id axis, val to) {
+    const cover *c = &e->cover[axis];
+    int n = (int)aq_emit_count(e, axis), row = aq_emit_component(e, s->t, s->t->n_axes - 1);
+    val score[256] = {NULL}, copy[256];
+    if (n > 256)
+        return aq_emit_refuse(e, "attend over more than 256 vectors a turn", "smaller steps");
+    val inf = aq_emit_splat(e, e->l->ConstReal(e->f32, -INFINITY), c->lanes);
+    for (int u = 0; u < n; u++) {
+        e->at[axis] = u;
+        uint8_t a = (uint8_t)axis;
+        val yes = c->lanes ? aq_emit_mask(e, axis) : aq_emit_inside(e, &a, 1);
+        score[u] = aq_emit_eval_wide(e, st->expr[0], c->lanes);
+        if (yes)
+            score[u] = e->l->BuildSelect(e->b, yes, score[u], inf, "");
+    }
+    memcpy(copy, score, sizeof copy);
+    val old = s->state->at[row], top = larger(e, old, fold(e, copy, n, larger)), safe = safe_top(e, top);
+    for (int u = 0; u < n; u++) {
+        score[u] = aq_emit_exp(e, e->l->BuildFSub(e->b, score[u], aq_emit_splat(e, safe, c->lanes), ""));
+        int64_t bytes = 4 * (c->lanes ? c->lanes : 1);
+        e->l->SetAlignment(e->l->BuildStore(e->b, score[u], aq_emit_step_address(e, to, u * bytes)), 4);
+    }
+    val scale = aq_emit_exp(e, e->l->BuildFSub(e->b, old, safe, ""));
+    s->state->at[row] = top;
+    val *l = &s->state->at[s->C + row];
+    *l = aq_emit_fma(e, *l, scale, fold(e, score, n, plus));
+    return scale;
+}
+
+typedef struct work {
+    const aq_stmt *st;
+    shape s;
+    aq_id axis;
+    val weights[64]; /* by row: where they are */
+    val o[64];       /* the columns in hand, [row][column] */
+    int first, n;    /* columns */
+    cover turn;      /* what the statement's loop covers */
+} work;
+
+/* o += p[s] v[s,e] for `step` positions from `at` (relative to the turn). */
+static void accumulate(emitter *e, work *w, val at, int step) {
+    cover *c = &e->cover[w->axis];
+    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step};
+    aq_emit_forget(e);
+    for (int k = 0; k < step; k++) {
+        val bytes = e->l->BuildMul(e->b, at, k64(e, 4), "");
+        int row = 0;
+        for (int more = aq_emit_next(e, &w->s.outer, 1); more; more = aq_emit_next(e, &w->s.outer, 0), row++) {
+            val p = e->l->BuildGEP2(e->b, e->i8, w->weights[row], &bytes, 1, "");
+            p = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, p, 4 * k), 4);
+            for (int i = 0; i < w->n; i++) {
+                e->at[w->axis] = k;
+                e->at[w->s.e_axis] = w->first + i;
+                val v = aq_emit_eval_wide(e, w->st->expr[1], w->s.lanes);
+                w->o[row * w->n + i] = aq_emit_fma(e, p, v, w->o[row * w->n + i]);
+            }
+        }
+    }
+    *c = w->turn;
+}
+
+/* for (at = from; at + step <= to; at += step) accumulate; returns where it stopped. */
+static val positions(emitter *e, work *w, val from, val to, int step) {
+    int n = w->s.C * w->n;
+    val before[64], in[64];
+    block pre = e->l->GetInsertBlock(e->b), loop = aq_emit_block(e, "value"), done = aq_emit_block(e, "end");
+    val some = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, from, k64(e, step), ""), to, "");
+    e->l->BuildCondBr(e->b, some, loop, done);
+    e->l->PositionBuilderAtEnd(e->b, loop);
+    val at = e->l->BuildPhi(e->b, e->i64, "");
+    e->l->AddIncoming(at, &from, &pre, 1);
+    for (int i = 0; i < n; i++) {
+        before[i] = w->o[i];
+        in[i] = w->o[i] = e->l->BuildPhi(e->b, e->l->TypeOf(before[i]), "");
+        e->l->AddIncoming(in[i], &before[i], &pre, 1);
+    }
+    accumulate(e, w, at, step);
+    val next = e->l->BuildAdd(e->b, at, k64(e, step), "");
+    block last = e->l->GetInsertBlock(e->b);
+    e->l->AddIncoming(at, &next, &last, 1);
+    val again = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, next, k64(e, step), ""), to, "");
+    e->l->BuildCondBr(e->b, again, loop, done);
+    e->l->PositionBuilderAtEnd(e->b, done);
+    val stop = e->l->BuildPhi(e->b, e->i64, "");
+    block both[2] = {pre, last};
+    val stops[2] = {from, next};
+    e->l->AddIncoming(stop, stops, both, 2);
+    for (int i = 0; i < n; i++) {
+        e->l->AddIncoming(in[i], &w->o[i], &last, 1);
+        val out = e->l->BuildPhi(e->b, e->l->TypeOf(before[i]), ""), two[2] = {before[i], w->o[i]};
+        e->l->AddIncoming(out, two, both, 2);
+        w->o[i] = out;
+    }
+    aq_emit_forget(e);
+    return stop;
+}
+
+static void attend_step(emitter *e, const aq_stmt *st, shape s, aq_id axis) {
+    work w = {.st = st, .s = s, .axis = axis, .turn = e->cover[axis]};
+    val scale[64];
+    int row = 0;
+    for (int more = aq_emit_next(e, &s.outer, 1); more; more = aq_emit_next(e, &s.outer, 0), row++) {
+        w.weights[row] = aq_emit_alloca(e, e->f32, w.turn.step + 16);
+        scale[row] = weigh(e, st, &s, axis, w.weights[row]);
+    }
+    val n = k64(e, w.turn.step);
+    if (w.turn.end) {
+        val left = e->l->BuildSub(e->b, w.turn.end, w.turn.base, "");
+        n = e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, left, n, ""), left, n, "");
+    }
+    int columns = budget(e, s.lanes) / s.C;
+    columns = columns < 1 ? 1 : columns > s.E ? s.E : columns;
+    for (w.first = 0; w.first < s.E; w.first += columns) {
+        w.n = s.E - w.first < columns ? s.E - w.first : columns;
+        for (int i = 0; i < s.C * w.n; i++)
+            w.o[i] = e->l->BuildFMul(e->b, get_o(e, &s, i / w.n * s.E + w.first + i % w.n), aq_emit_splat(e, scale[i / w.n], s.lanes), "");
+        int many = w.turn.step % 4 == 0 ? 4 : 1;
+        val at = positions(e, &w, k64(e, 0), n, many);
+        if (many > 1 && w.turn.end)
+            positions(e, &w, at, n, 1);
+        for (int i = 0; i < s.C * w.n; i++)
+            set_o(e, &s, i / w.n * s.E + w.first + i % w.n, w.o[i]);
+    }
+}
+
+static void attend_merge(emitter *e, const aq_stmt *st, shape s, aq_id axis) {
+    uint8_t a = (uint8_t)axis;
+    int n = (int)aq_emit_count(e, axis);
+    for (int k = 0; k < n; k++) {
+        for (int more = aq_emit_next(e, &s.outer, 1); more; more = aq_emit_next(e, &s.outer, 0)) {
+            e->at[axis] = k;
+            int row = aq_emit_component(e, s.t, s.t->n_axes - 1);
+            val *m = &s.state->at[row], *l = &s.state->at[s.C + row], inside = aq_emit_inside(e, &a, 1);
+            val m2 = aq_emit_eval_f32(e, st->expr[0]), l2 = aq_emit_eval_f32(e, st->expr[1]);
+            if (inside) {
+                m2 = e->l->BuildSelect(e->b, inside, m2, e->l->ConstReal(e->f32, -INFINITY), "");
+                l2 = e->l->BuildSelect(e->b, inside, l2, e->l->ConstReal(e->f32, 0), "");
+            }
+            val top = larger(e, *m, m2), safe = safe_top(e, top);
+            val f = aq_emit_exp(e, e->l->BuildFSub(e->b, *m, safe, "")), f2 = aq_emit_exp(e, e->l->BuildFSub(e->b, m2, safe, ""));
+            *m = top;
+            *l = aq_emit_fma(e, *l, f, e->l->BuildFMul(e->b, l2, f2, ""));
+            for (int i = 0; i < s.E; i++) {
+                e->at[s.e_axis] = i;
+                val o2 = aq_emit_eval_wide(e, st->expr[2], s.lanes);
+                if (inside)
+                    o2 = e->l->BuildSelect(e->b, inside, o2, e->l->ConstNull(e->l->TypeOf(o2)), "");
+                o2 = e->l->BuildFMul(e->b, o2, aq_emit_splat(e, f2, s.lanes), "");
+                set_o(e, &s, row * s.E + i, aq_emit_fma(e, get_o(e, &s, row * s.E + i), f, o2));
+            }
+        }
+    }
+}
+
+void aq_emit_attend(emitter *e, const aq_stmt *st) {
+    shape s = shape_of(e, st->tile);
+    axes_set reduced = {{0}, 0};
+    for (int i = 0; i < st->n_expr; i++)
+        aq_emit_add_axes(&reduced, e->n->exprs.at[st->expr[i]].axes, e->n->exprs.at[st->expr[i]].n_axes, s.t->axes, s.t->n_axes);
+    if (s.C > 16 || reduced.n != 1) {
+        aq_emit_refuse(e, s.t->name, "attend over one axis for at most 16 rows at a time");
+        return;
+    }
+    if (st->merge)
+        attend_merge(e, st, s, reduced.axis[0]);
+    else
+        attend_step(e, st, s, reduced.axis[0]);
+}

@@ -1,0 +1,400 @@
+/* emit_dot.c: dots of a weight block type with quantised activations: for each block of 32 the exact integer dot product, then
+ * acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc).
+ *
+ * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of 16-bit
+ * (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for all rows
+ * of the tile. What a type takes off its quants (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by starting
+ * the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane. */
+#include "codegen/cpu/emit_block.h"
+
+enum { MAX_SIDES = 64, MAX_PARTS = 4 };
+
+int aq_emit_is_block_dot(const emitter *e, aq_id expr) {
+    const aq_expr *x = &e->n->exprs.at[expr];
+    return x->kind == AQ_EXPR_OP && x->op == AQ_OP_dot && aq_dtype_of(e->n->exprs.at[x->in[0]].dtype)->block > 1;
+}
+
+typedef struct side {
+    aq_id load, buf;
+    block_form form;
+    aq_dtype dtype;
+    axes_set axes;         /* axes of the accumulator that it varies along */
+    int n;                 /* positions */
+    val group[MAX_SIDES];  /* address of the block, by position */
+} side;
+
+typedef struct dots {
+    const aq_tile *t;
+    tile_state *state;
+    side w, a;
+    int components, w_of[256], a_of[256];
+    int parts;             /* chains of integer sums of one component */
+    val sum[256][MAX_PARTS];
+} dots;
+
+/* --- integer dot products of vectors --------------------------------------------------------------------------------------------- */
+
+static val call(emitter *e, const char *name, val a, val b, val c) {
+    val args[3] = {a, b, c};
+    return aq_emit_intrinsic(e, name, NULL, 0, args, c ? 3 : 2);
+}
+
+static val halves(emitter *e, const char *name, val a, val b) {
+    val lo = call(e, name, aq_emit_half_of(e, a, 0), aq_emit_half_of(e, b, 0), NULL);
+    val hi = call(e, name, aq_emit_half_of(e, a, 1), aq_emit_half_of(e, b, 1), NULL), k[64];
+    int n = 2 * lanes_of(e, lo);
+    for (int i = 0; i < n; i++)
+        k[i] = k32(e, i);
+    return e->l->BuildShuffleVector(e->b, lo, hi, e->l->ConstVector(k, (unsigned)n), "");
+}
+
+static val as_lanes(emitter *e, val v, typ t, int n) { return e->l->BuildBitCast(e->b, v, wide(e, t, n), ""); }
+
+static val plus(emitter *e, val acc, val v) { return acc ? e->l->BuildAdd(e->b, acc, v, "") : v; }
+
+/* acc + pairs of 16-bit integers, a and b as <16 x i32>; acc NULL = 0 */
+static val dot_pairs(emitter *e, val acc, val a, val b) {
+    if (acc && e->target->has_vnni)
+        return call(e, "llvm.x86.avx512.vpdpwssd.512", acc, a, b);
+    a = as_lanes(e, a, e->i16, 32);
+    b = as_lanes(e, b, e->i16, 32);
+    if (e->target->has_avx512)
+        return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", a, b, NULL));
+    return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", a, b));
+}
+
+/* acc + quads of bytes, a unsigned (at most 15 without VNNI: pairs must not saturate), b signed */
+static val dot_quads(emitter *e, val acc, val a, val b) {
+    if (e->target->has_vnni)
+        return call(e, "llvm.x86.avx512.vpdpbusd.512", acc ? acc : e->l->ConstNull(wide(e, e->i32, 16)), a, b);
+    a = as_lanes(e, a, e->i8, 64);
+    b = as_lanes(e, b, e->i8, 64);
+    val pairs = e->target->has_avx512 ? call(e, "llvm.x86.avx512.pmaddubs.w.512", a, b, NULL) : halves(e, "llvm.x86.avx2.pmadd.ub.sw", a, b);
+    val ones = aq_emit_splat(e, e->l->ConstInt(e->i16, 1, 0), 32);
+    if (e->target->has_avx512)
+        return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", pairs, ones, NULL));
+    return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", pairs, ones));
+}
+
+/* --- unpacking ------------------------------------------------------------------------------------------------------------------- */
+
+static val shift_right(emitter *e, val v, int by) { return by ? e->l->BuildLShr(e->b, v, aq_emit_int_like(e, v, by), "") : v; }
+static val mask_with(emitter *e, val v, int64_t m) { return e->l->BuildAnd(e->b, v, aq_emit_int_like(e, v, m), ""); }
+
+static val shift_words(emitter *e, val v, int left, int right) {
+    v = as_lanes(e, v, e->i16, 32);
+    if (left)
+        v = e->l->BuildShl(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)left, 0), 32), "");
+    v = e->l->BuildAShr(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)right, 0), 32), "");
+    return as_lanes(e, v, e->i32, 16);
+}
+
+/* How a word of weights falls into pieces, each of which meets one word of activations. */
+typedef struct plan {
+    int quads;           /* pieces are quads of bytes, else pairs of 16 bits */
+    int pieces;          /* of a word */
+    int zero;            /* taken off every weight as it is unpacked, through the start of the sum */
+    int widen_act;       /* a8 words are widened to pairs */
+} plan;
+
+static plan plan_of(const emitter *e, const side *w, const side *a) {
+    if (a->dtype == AQ_A16)
+        return (plan){.pieces = w->form.nibbles ? 4 : 2, .zero = w->form.zero};
+    if (w->form.nibbles)
+        return (plan){.quads = 1, .pieces = 2, .zero = w->form.zero};
+    if (e->target->has_vnni)
+        return (plan){.quads = 1, .pieces = 1, .zero = 128};
+    return (plan){.pieces = 2, .widen_act = 1};
+}
+
+static val piece_of(emitter *e, const side *w, const plan *p, val word, int i) {
+    if (p->quads && w->form.nibbles)
+        return mask_with(e, shift_right(e, word, 4 * i), 0x0f0f0f0f);
+    if (p->quads)
+        return e->l->BuildXor(e->b, word, aq_emit_int_like(e, word, (int32_t)0x80808080), "");
+    if (w->form.nibbles)
+        return mask_with(e, shift_right(e, word, 4 * i), 0x000f000f);
+    return shift_words(e, word, i == 0 ? 8 : 0, 8);
+}
+
+/* Which 32-bit word of the activations meets piece i of word j. */
+static int act_word(const side *w, const side *a, const plan *p, int j, int i) {
+    if (a->dtype == AQ_A16)
+        return w->form.nibbles ? 4 * j + (i & 1) * 2 + (i >> 1) : 2 * j + i;
+    return p->quads && w->form.nibbles ? 2 * j + i : j;
+}
+
+static val spread_act(emitter *e, const side *a, const plan *p, int position, int word, int i) {
+    val v = aq_emit_load_at(e, e->i32, aq_emit_step_address(e, a->group[position], 8 + 4 * word), 4);
+    v = aq_emit_splat(e, v, 16);
+    return p->widen_act ? shift_words(e, v, i == 0 ? 8 : 0, 8) : v;
+}
+
+/* -zero * (sum of the integers of the activation block), spread. */
+static val start_of(emitter *e, const side *a, const plan *p, int position) {
+    val d = aq_emit_load_at(e, e->f32, a->group[position], 4), s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group[position], 4), 4);
+    val zero = e->l->ConstReal(e->f32, 0), none = e->l->BuildFCmp(e->b, LLVMRealOEQ, d, zero, "");
+    val r = e->l->BuildFDiv(e->b, s, e->l->BuildSelect(e->b, none, e->l->ConstReal(e->f32, 1), d, ""), "");
+    typ t = e->f32;
+    r = aq_emit_intrinsic(e, "llvm.roundeven", &t, 1, &r, 1);
+    r = e->l->BuildMul(e->b, e->l->BuildFPToSI(e->b, r, e->i32, ""), k32(e, -p->zero), "");
+    return aq_emit_splat(e, r, 16);
+}
+
+/* --- the fast form --------------------------------------------------------------------------------------------------------------- */
+
+static val load_halves(emitter *e, val group, int at) {
+    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, wide(e, e->f16, 16), aq_emit_step_address(e, group, at), 2), wide(e, e->f32, 16), "");
+}
+
+static void scale_and_add(emitter *e, dots *d, val yes) {
+    val dw[MAX_SIDES], mw[MAX_SIDES], da[MAX_SIDES], sa[MAX_SIDES];
+    for (int i = 0; i < d->w.n; i++) {
+        dw[i] = load_halves(e, d->w.group[i], d->w.form.d_at);
+        mw[i] = d->w.form.m_at >= 0 ? load_halves(e, d->w.group[i], d->w.form.m_at) : NULL;
+    }
+    for (int i = 0; i < d->a.n; i++) {
+        da[i] = aq_emit_splat(e, aq_emit_load_at(e, e->f32, d->a.group[i], 4), 16);
+        sa[i] = aq_emit_splat(e, aq_emit_load_at(e, e->f32, aq_emit_step_address(e, d->a.group[i], 4), 4), 16);
+    }
+    for (int c = 0; c < d->components; c++) {
+        val sum = d->sum[c][0];
+        for (int i = 1; i < d->parts; i++)
+            sum = e->l->BuildAdd(e->b, sum, d->sum[c][i], "");
+        int w = d->w_of[c], a = d->a_of[c];
+        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, dw[w], da[a], ""), old);
+        if (mw[w])
+            r = aq_emit_fma(e, mw[w], sa[a], r);
+        d->state->at[c] = yes ? e->l->BuildSelect(e->b, yes, r, old, "") : r;
+    }
+}
+
+static void fast_block(emitter *e, dots *d, val yes) {
+    plan p = plan_of(e, &d->w, &d->a);
+    d->parts = 1;
+    while (d->parts < MAX_PARTS && d->parts * 2 <= d->w.form.words && d->components * d->parts * 2 <= 8)
+        d->parts *= 2;
+    val start[MAX_SIDES];
+    for (int i = 0; p.zero && i < d->a.n; i++)
+        start[i] = start_of(e, &d->a, &p, i);
+    for (int c = 0; c < d->components; c++)
+        for (int i = 0; i < MAX_PARTS; i++)
+            d->sum[c][i] = p.zero && i == 0 ? start[d->a_of[c]] : NULL;
+    for (int j = 0; j < d->w.form.words; j++) {
+        val word[MAX_SIDES];
+        for (int w = 0; w < d->w.n; w++)
+            word[w] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, d->w.group[w], 64 * j), 4);
+        for (int i = 0; i < p.pieces; i++) {
+            val act[MAX_SIDES];
+            for (int a = 0; a < d->a.n; a++)
+                act[a] = spread_act(e, &d->a, &p, a, act_word(&d->w, &d->a, &p, j, i), i);
+            for (int w = 0; w < d->w.n; w++) {
+                val piece = piece_of(e, &d->w, &p, word[w], i);
+                for (int c = 0; c < d->components; c++) {
+                    if (d->w_of[c] != w)
+                        continue;
+                    val *sum = &d->sum[c][j % d->parts];
+                    *sum = p.quads ? dot_quads(e, *sum, piece, act[d->a_of[c]]) : dot_pairs(e, *sum, piece, act[d->a_of[c]]);
+                }
+            }
+        }
+    }
+    scale_and_add(e, d, yes);
+}
+
+/* --- lane by lane ---------------------------------------------------------------------------------------------------------------- */
+
+static val shuffled(emitter *e, val a, val b, const int *order, int n) {
+    val k[64];
+    for (int i = 0; i < n; i++)
+        k[i] = k32(e, order[i]);
+    return e->l->BuildShuffleVector(e->b, a, b ? b : e->l->GetPoison(e->l->TypeOf(a)), e->l->ConstVector(k, (unsigned)n), "");
+}
+
+/* The 32 integers of a weight's block in order, as i16. */
+static val row_weights(emitter *e, const side *w, val group, val row) {
+    int panel = e->n->bufs.at[w->buf].layout == AQ_LAYOUT_PANEL, bytes = 4 * w->form.words, order[32];
+    val q;
+    if (panel) {
+        q = e->l->GetUndef(wide(e, e->i32, w->form.words));
+        val at = e->l->BuildMul(e->b, row, k64(e, 4), "");
+        val p = e->l->BuildGEP2(e->b, e->i8, group, &at, 1, "");
+        for (int j = 0; j < w->form.words; j++)
+            q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, p, 64 * j), 4), k64(e, j), "");
+        q = as_lanes(e, q, e->i8, bytes);
+    } else
+        q = aq_emit_load_at(e, wide(e, e->i8, bytes), aq_emit_step_address(e, group, w->form.q_at), 1);
+    if (!w->form.nibbles)
+        return e->l->BuildSExt(e->b, q, wide(e, e->i16, 32), "");
+    val four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 16), low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 16);
+    for (int i = 0; i < 32; i++)
+        order[i] = panel ? (i % 8 >= 4 ? 16 : 0) + i / 8 * 4 + i % 4 : i;
+    q = shuffled(e, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), order, 32);
+    q = e->l->BuildZExt(e->b, q, wide(e, e->i16, 32), "");
+    return e->l->BuildSub(e->b, q, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)w->form.zero, 0), 32), "");
+}
+
+static val row_acts(emitter *e, const side *a, val group) {
+    val p = aq_emit_step_address(e, group, 8);
+    if (a->dtype == AQ_A8)
+        return e->l->BuildSExt(e->b, aq_emit_load_at(e, wide(e, e->i8, 32), p, 1), wide(e, e->i16, 32), "");
+    int order[32];
+    for (int i = 0; i < 32; i++)
+        order[i] = (i & ~3) | (i & 1) << 1 | (i >> 1 & 1);
+    return shuffled(e, aq_emit_load_at(e, wide(e, e->i16, 32), p, 2), NULL, order, 32);
+}
+
+static val half_at(emitter *e, val group, int at, val row) {
+    val o = e->l->BuildMul(e->b, row, k64(e, 2), "");
+    val p = e->l->BuildGEP2(e->b, e->i8, aq_emit_step_address(e, group, at), &o, 1, "");
+    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, e->f16, p, 2), e->f32, "");
+}
+
+static val one_lane(emitter *e, const dots *d, const block_place *w, const block_place *a, val acc) {
+    val row = aq_emit_ix_scalar(e, w->row);
+    val x = e->l->BuildSExt(e->b, row_weights(e, &d->w, w->group, row), wide(e, e->i32, 32), "");
+    val y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
+    val product = e->l->BuildMul(e->b, x, y, "");
+    typ t = e->l->TypeOf(product);
+    val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &product, 1);
+    val scale = e->l->BuildFMul(e->b, half_at(e, w->group, d->w.form.d_at, row), aq_emit_load_at(e, e->f32, a->group, 4), "");
+    acc = aq_emit_fma(e, aq_emit_f32(e, sum), scale, acc);
+    if (d->w.form.m_at < 0)
+        return acc;
+    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4), acc);
+}
+
+static block_place place_lane(emitter *e, const side *s, int lane, int lanes, val mask) {
+    const aq_expr *x = &e->n->exprs.at[s->load];
+    ix index[AQ_MAX_RANK];
+    for (int i = 0; i < x->n_in; i++) {
+        index[i] = aq_emit_index(e, x->in[i]);
+        if (!index[i].vec && !index[i].coef)
+            continue;
+        val all = aq_emit_ix_vector(e, index[i], lanes), first = e->l->BuildExtractElement(e->b, all, k64(e, 0), "");
+        val one = e->l->BuildExtractElement(e->b, all, k64(e, lane), "");
+        if (mask)
+            one = e->l->BuildSelect(e->b, e->l->BuildExtractElement(e->b, mask, k64(e, lane), ""), one, first, "");
+        index[i] = aq_emit_ix_value(one, 1, 1);
+    }
+    return aq_emit_block_place(e, s->buf, index);
+}
+
+static void slow_block(emitter *e, dots *d, val yes) {
+    axes_set set = {{0}, 0};
+    aq_emit_add_axes(&set, d->t->axes, d->t->n_axes, NULL, 0);
+    aq_id axis = aq_emit_lane_axis(e, d->t->axes, d->t->n_axes);
+    int lanes = axis ? e->cover[axis].lanes : 0;
+    for (int more = aq_emit_next(e, &set, 1); more; more = aq_emit_next(e, &set, 0)) {
+        val *acc = &d->state->at[aq_emit_component(e, d->t, d->t->n_axes)], r = *acc, mask = aq_emit_mask(e, axis);
+        e->lanes = lanes;
+        for (int lane = 0; lane < (lanes ? lanes : 1); lane++) {
+            block_place w = place_lane(e, &d->w, lane, lanes, mask), a = place_lane(e, &d->a, lane, lanes, mask);
+            val old = lanes ? e->l->BuildExtractElement(e->b, r, k64(e, lane), "") : r, new = one_lane(e, d, &w, &a, old);
+            r = lanes ? e->l->BuildInsertElement(e->b, r, new, k64(e, lane), "") : new;
+        }
+        *acc = yes ? e->l->BuildSelect(e->b, yes, r, *acc, "") : r;
+    }
+}
+
+/* --- the statement --------------------------------------------------------------------------------------------------------------- */
+
+static side side_of(emitter *e, const aq_tile *t, aq_id load) {
+    const aq_expr *x = &e->n->exprs.at[load];
+    side s = {.load = load, .buf = x->buf, .dtype = x->dtype, .form = aq_emit_block_form(&e->n->bufs.at[x->buf]), .n = 1};
+    for (int i = 0; i < t->n_axes; i++)
+        for (int k = 0; k < x->n_axes; k++)
+            if (x->axes[k] == t->axes[i]) {
+                s.axes.axis[s.axes.n++] = t->axes[i];
+                s.n *= (int)aq_emit_count(e, t->axes[i]);
+            }
+    return s;
+}
+
+/* Addresses of all blocks of a side; 0 if they do not fit the fast form. `rows`: lanes must be the rows of a panel; else none may vary. */
+static int place_side(emitter *e, side *s, int rows) {
+    const aq_expr *x = &e->n->exprs.at[s->load];
+    if (s->n > MAX_SIDES)
+        return 0;
+    int at = 0;
+    for (int more = aq_emit_next(e, &s->axes, 1); more; more = aq_emit_next(e, &s->axes, 0)) {
+        ix index[AQ_MAX_RANK];
+        for (int i = 0; i < x->n_in; i++) {
+            index[i] = aq_emit_index(e, x->in[i]);
+            int is_rows = rows && i == 0 && index[i].coef == 1 && aq_emit_ix_align(index[i]) % AQ_PANEL_ROWS == 0;
+            if (index[i].vec || (index[i].coef && !is_rows) || (rows && i == 0 && !is_rows))
+                return 0;
+        }
+        block_place p = aq_emit_block_place(e, s->buf, index);
+        if (!p.group)
+            return 0;
+        s->group[at++] = p.group;
+    }
+    return 1;
+}
+
+static int position(const emitter *e, const side *s) {
+    int64_t at = 0;
+    for (int i = 0; i < s->axes.n; i++)
+        at = at * aq_emit_count(e, s->axes.axis[i]) + e->at[s->axes.axis[i]];
+    return (int)at;
+}
+
+static int is_fast(emitter *e, dots *d) {
+    aq_id axis = aq_emit_lane_axis(e, d->t->axes, d->t->n_axes);
+    if (!axis || e->cover[axis].lanes != 16 || e->n->bufs.at[d->w.buf].layout != AQ_LAYOUT_PANEL || d->state->n_values > 256)
+        return 0;
+    e->lanes = 16;
+    return place_side(e, &d->w, 1) && place_side(e, &d->a, 0);
+}
+
+/* The axis that a subscript of blocks runs along: AXIS plus multiples of 32. */
+static aq_id block_axis(const emitter *e, aq_id index) {
+    const aq_expr *x = &e->n->exprs.at[index];
+    if (x->kind == AQ_EXPR_AXIS)
+        return x->axis;
+    if (x->kind != AQ_EXPR_OP || x->op != AQ_OP_add)
+        return 0;
+    aq_id a = block_axis(e, x->in[0]);
+    return a ? a : block_axis(e, x->in[1]);
+}
+
+void aq_emit_block_dot(emitter *e, const aq_stmt *s) {
+    const aq_expr *x = &e->n->exprs.at[s->expr[0]];
+    int first_is_act = aq_dtype_of(e->n->exprs.at[x->in[0]].dtype)->kind == AQ_KIND_ACT;
+    dots *d;
+    void *p = NULL;
+    aq_emit_status(e, aq_arena_alloc(e->arena, 1, sizeof *d, &p));
+    if (!p)
+        return;
+    d = p;
+    d->t = &e->n->tiles.at[s->tile];
+    d->state = &e->tile[s->tile];
+    d->components = d->state->n_values;
+    d->w = side_of(e, d->t, x->in[first_is_act ? 1 : 0]);
+    d->a = side_of(e, d->t, x->in[first_is_act ? 0 : 1]);
+    axes_set reduced = {{0}, 0}, own = {{0}, 0};
+    aq_emit_add_axes(&reduced, x->axes, x->n_axes, d->t->axes, d->t->n_axes);
+    aq_emit_add_axes(&own, d->t->axes, d->t->n_axes, NULL, 0);
+    const aq_expr *load = &e->n->exprs.at[d->w.load];
+    aq_id along = block_axis(e, load->in[load->n_in - 1]);
+    for (int more = aq_emit_next(e, &reduced, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &reduced, 0)) {
+        if (e->at[along] % 32) /* one block for 32 elements */
+            continue;
+        int at[MAX_AXES];
+        for (int i = 0; i < reduced.n; i++)
+            at[i] = e->at[reduced.axis[i]];
+        val yes = aq_emit_inside(e, reduced.axis, reduced.n);
+        if (is_fast(e, d)) {
+            for (int more_own = aq_emit_next(e, &own, 1); more_own; more_own = aq_emit_next(e, &own, 0)) {
+                int c = aq_emit_component(e, d->t, d->t->n_axes);
+                d->w_of[c] = position(e, &d->w);
+                d->a_of[c] = position(e, &d->a);
+            }
+            fast_block(e, d, yes);
+        } else
+            slow_block(e, d, yes);
+        for (int i = 0; i < reduced.n; i++)
+            e->at[reduced.axis[i]] = at[i];
+    }
+}

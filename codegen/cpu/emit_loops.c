@@ -1,0 +1,340 @@
+/* emit_loops.c: the tree of a phase: work items to tiles, sequential loops, lists of statements.
+ *
+ * A loop whose range is no multiple of its step gets its body twice: whole turns without any mask, then one turn with cuts. Accumulators that
+ * live across a loop are phis, so the code generator sees plain registers. A loop that holds only updates may take smaller turns than its
+ * step: the order of a sum without lanes does not depend on them, and the code stays small. */
+#include "codegen/cpu/emit.h"
+
+#include <string.h>
+
+enum { MAX_UNROLLED = 160 }; /* updates of numbers or vectors in one body */
+
+val aq_emit_dim(emitter *e, aq_dim d) {
+    if (!d.sym)
+        return k64(e, d.k);
+    if (!e->sym[d.sym]) {
+        aq_emit_refuse(e, e->n->module->syms.at[d.sym].name, "sizes in the symbols T O B S P only");
+        return k64(e, 1);
+    }
+    return d.k == 1 ? e->sym[d.sym] : e->l->BuildMul(e->b, e->sym[d.sym], k64(e, d.k), "");
+}
+
+int64_t aq_emit_count(const emitter *e, aq_id axis) {
+    const cover *c = &e->cover[axis];
+    return c->lanes ? c->step / c->lanes : c->step;
+}
+
+static val least(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, a, b, ""), a, b, ""); }
+static val largest(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, a, b, ""), a, b, ""); }
+
+/* Where the whole axis ends now. */
+static val end_of_axis(emitter *e, aq_id axis) {
+    const aq_nest_axis *a = &e->n->axes.at[axis];
+    val end = aq_emit_dim(e, a->extent);
+    if (!a->limit)
+        return end;
+    aq_emit_forget(e);
+    const aq_expr *x = &e->n->exprs.at[a->limit];
+    axes_set set = {{0}, 0};
+    aq_emit_add_axes(&set, x->axes, x->n_axes, NULL, 0);
+    val limit = NULL;
+    for (int more = aq_emit_next(e, &set, 1); more; more = aq_emit_next(e, &set, 0)) {
+        val v = aq_emit_ix_scalar(e, aq_emit_index(e, a->limit));
+        limit = limit ? largest(e, limit, v) : v;
+    }
+    return least(e, end, limit);
+}
+
+/* --- accumulators across blocks -------------------------------------------------------------------------------------------------- */
+
+typedef struct carried {
+    aq_id tile[64];
+    int n;
+    int64_t values;
+} carried;
+
+static void collect(const emitter *e, aq_id first, carried *out) {
+    for (aq_id id = first; id; id = e->n->stmts.at[id].next) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        collect(e, s->first_child, out);
+        if (s->kind != AQ_STMT_UPDATE || !e->tile[s->tile].live)
+            continue;
+        int known = 0;
+        for (int i = 0; i < out->n; i++)
+            known |= out->tile[i] == s->tile;
+        if (!known && out->n < 64) {
+            out->tile[out->n++] = s->tile;
+            out->values += e->tile[s->tile].n_values;
+        }
+    }
+}
+
+static val *list(emitter *e, int64_t n) {
+    void *p = NULL;
+    aq_emit_status(e, aq_arena_alloc(e->arena, (size_t)n + 1, sizeof(val), &p));
+    return p;
+}
+
+static void save(emitter *e, const carried *c, val *to) {
+    for (int i = 0; to && i < c->n; i++) {
+        memcpy(to, e->tile[c->tile[i]].at, sizeof *to * (size_t)e->tile[c->tile[i]].n_values);
+        to += e->tile[c->tile[i]].n_values;
+    }
+}
+
+/* Makes a phi for each carried value, with its value now coming from `from`; the phis become the values. */
+static void make_phis(emitter *e, const carried *c, block from, val *phis) {
+    for (int i = 0; i < c->n; i++) {
+        tile_state *t = &e->tile[c->tile[i]];
+        for (int k = 0; k < t->n_values; k++) {
+            *phis = e->l->BuildPhi(e->b, e->l->TypeOf(t->at[k]), "");
+            e->l->AddIncoming(*phis, &t->at[k], &from, 1);
+            t->at[k] = *phis++;
+        }
+    }
+}
+
+static void add_incoming(emitter *e, const carried *c, val *phis, val *values, block from) {
+    for (int64_t i = 0; i < c->values; i++)
+        e->l->AddIncoming(phis[i], &values[i], &from, 1);
+}
+
+/* --- loops ----------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct range {
+    val lo, hi;
+    int64_t span; /* hi - lo where it is known, else -1 */
+    int64_t align;
+} range;
+
+static range range_of(emitter *e, aq_id axis) {
+    const cover *outer = &e->cover[axis];
+    const aq_nest_axis *a = &e->n->axes.at[axis];
+    range r = {.align = (int64_t)1 << 40};
+    if (!outer->step) {
+        r.lo = k64(e, 0);
+        r.hi = end_of_axis(e, axis);
+        r.span = a->extent.sym || a->limit ? -1 : a->extent.k;
+        return r;
+    }
+    r.lo = outer->base;
+    r.align = outer->align;
+    r.hi = e->l->BuildAdd(e->b, outer->base, k64(e, outer->step), "");
+    r.span = outer->end ? -1 : outer->step;
+    if (outer->end)
+        r.hi = least(e, r.hi, outer->end);
+    return r;
+}
+
+static int64_t common(int64_t a, int64_t b) {
+    while (b) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a < 0 ? -a : a;
+}
+
+static int only_updates(const emitter *e, const aq_stmt *loop) {
+    for (aq_id id = loop->first_child; id; id = e->n->stmts.at[id].next) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        if (s->kind != AQ_STMT_UPDATE || e->n->tiles.at[s->tile].monoid == AQ_MONOID_attend)
+            return 0;
+    }
+    return 1;
+}
+
+static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
+    if (loop->lanes || !only_updates(e, loop))
+        return step;
+    int64_t numbers = 0;
+    int blocks = 0;
+    for (aq_id id = loop->first_child; id; id = e->n->stmts.at[id].next) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        numbers += e->tile[s->tile].n_values;
+        blocks |= aq_emit_is_block_dot(e, s->expr[0]);
+    }
+    if (blocks)
+        return 32;
+    while (numbers * step > MAX_UNROLLED && step % 2 == 0)
+        step /= 2;
+    return step;
+}
+
+static void body(emitter *e, const aq_stmt *s, val base, val end, int64_t step, int64_t align) {
+    cover old = e->cover[s->axis];
+    e->cover[s->axis] = (cover){step, s->lanes, base, end, align};
+    aq_emit_list(e, s->first_child);
+    e->cover[s->axis] = old;
+}
+
+static int64_t round_up(int64_t n, int64_t to) { return to ? (n + to - 1) / to * to : n; }
+
+/* for (i = lo; i + step <= hi; i += step) body; *out_i is where it stopped. `runs`: at least one turn is known to be there. */
+static void whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs, val *out_i) {
+    carried c = {.n = 0};
+    collect(e, s->first_child, &c);
+    val *before = list(e, c.values), *in = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
+    if (!before || !in || !after || !out)
+        return;
+    block pre = e->l->GetInsertBlock(e->b), loop = aq_emit_block(e, "for"), done = aq_emit_block(e, "end");
+    save(e, &c, before);
+    val first = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, r->lo, k64(e, step), ""), r->hi, "");
+    if (runs)
+        e->l->BuildBr(e->b, loop);
+    else
+        e->l->BuildCondBr(e->b, first, loop, done);
+    e->l->PositionBuilderAtEnd(e->b, loop);
+    val i = e->l->BuildPhi(e->b, e->i64, "");
+    make_phis(e, &c, pre, in);
+    body(e, s, i, NULL, step, common(r->align, step));
+    block last = e->l->GetInsertBlock(e->b);
+    val next = e->l->BuildAdd(e->b, i, k64(e, step), "");
+    save(e, &c, after);
+    val again = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, next, k64(e, step), ""), r->hi, "");
+    e->l->BuildCondBr(e->b, again, loop, done);
+    val from_values[2] = {r->lo, next};
+    block from[2] = {pre, last};
+    e->l->AddIncoming(i, from_values, from, 2);
+    add_incoming(e, &c, in, after, last);
+    e->l->PositionBuilderAtEnd(e->b, done);
+    *out_i = e->l->BuildPhi(e->b, e->i64, "");
+    e->l->AddIncoming(*out_i, &next, &last, 1);
+    if (!runs)
+        e->l->AddIncoming(*out_i, from_values, from, 1);
+    make_phis(e, &c, last, out);
+    if (!runs)
+        add_incoming(e, &c, out, before, pre);
+}
+
+/* The last turn, if any is left: if (i < hi) body with cuts. */
+static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step, val i) {
+    carried c = {.n = 0};
+    collect(e, s->first_child, &c);
+    val *before = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
+    if (!before || !after || !out)
+        return;
+    block pre = e->l->GetInsertBlock(e->b), cut = aq_emit_block(e, "cut"), done = aq_emit_block(e, "end");
+    save(e, &c, before);
+    e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, i, r->hi, ""), cut, done);
+    e->l->PositionBuilderAtEnd(e->b, cut);
+    body(e, s, i, r->hi, step, common(r->align, step));
+    block last = e->l->GetInsertBlock(e->b);
+    save(e, &c, after);
+    e->l->BuildBr(e->b, done);
+    e->l->PositionBuilderAtEnd(e->b, done);
+    make_phis(e, &c, last, out);
+    add_incoming(e, &c, out, before, pre);
+}
+
+static void emit_for(emitter *e, const aq_stmt *s) {
+    range r = range_of(e, s->axis);
+    int64_t step = s->step ? s->step : e->n->axes.at[s->axis].extent.k;
+    step = turn_of(e, s, step);
+    val i = r.lo;
+    if (r.span < 0) {
+        whole_turns(e, s, &r, step, 0, &i);
+        if (step > 1)
+            cut_turn(e, s, &r, step, i);
+        return;
+    }
+    int64_t turns = r.span / step, rest = r.span % step;
+    if (turns == 1)
+        body(e, s, r.lo, NULL, step, common(r.align, step));
+    else if (turns > 1)
+        whole_turns(e, s, &r, step, 1, &i);
+    if (!rest)
+        return;
+    val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");
+    int ragged = s->lanes && rest % s->lanes;
+    body(e, s, base, ragged ? r.hi : NULL, round_up(rest, s->lanes), common(r.align, turns ? step : (int64_t)1 << 40));
+}
+
+/* --- work items ------------------------------------------------------------------------------------------------------------------ */
+
+/* Sets the cover of one tiles loop whose number of this item is `index`; leaves to `skip` where there is nothing to do. */
+static void enter_tiles(emitter *e, const aq_stmt *s, val index, block skip) {
+    const aq_nest_axis *a = &e->n->axes.at[s->axis];
+    int64_t step = s->step ? s->step : a->extent.k;
+    val base = e->l->BuildMul(e->b, index, k64(e, step), ""), end = NULL;
+    if (a->limit) {
+        val hi = end_of_axis(e, s->axis);
+        block inside = aq_emit_block(e, "inside");
+        e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, base, hi, ""), inside, skip);
+        e->l->PositionBuilderAtEnd(e->b, inside);
+        end = step > 1 ? hi : NULL;
+    } else if (a->extent.sym) {
+        end = step > 1 ? aq_emit_dim(e, a->extent) : NULL;
+    } else if (a->extent.k % step) {
+        int64_t covered = a->extent.k < step ? round_up(a->extent.k, s->lanes) : step;
+        end = a->extent.k < step && covered == a->extent.k ? NULL : k64(e, a->extent.k);
+        if (a->extent.k < step)
+            step = covered;
+    }
+    int64_t align = s->step ? s->step : (int64_t)1 << 40;
+    if (!a->extent.sym && a->extent.k <= step)
+        base = k64(e, 0), align = (int64_t)1 << 40;
+    e->cover[s->axis] = (cover){step, s->lanes, base, end, align};
+}
+
+void aq_emit_tree(emitter *e, aq_id tree, val item) {
+    const aq_stmt *loop[AQ_MAX_AXES];
+    val index[AQ_MAX_AXES];
+    int n = 0;
+    aq_id id = tree;
+    for (; id && e->n->stmts.at[id].kind == AQ_STMT_TILES; id = e->n->stmts.at[id].first_child)
+        loop[n++] = &e->n->stmts.at[id];
+    for (int i = n - 1; i >= 0; i--) {
+        const aq_nest_axis *a = &e->n->axes.at[loop[i]->axis];
+        int64_t step = loop[i]->step ? loop[i]->step : a->extent.k;
+        val count = e->l->BuildUDiv(e->b, e->l->BuildAdd(e->b, aq_emit_dim(e, a->extent), k64(e, step - 1), ""), k64(e, step), "");
+        index[i] = i ? e->l->BuildURem(e->b, item, count, "") : item;
+        if (i)
+            item = e->l->BuildUDiv(e->b, item, count, "");
+    }
+    block skip = aq_emit_block(e, "skip");
+    for (int i = 0; i < n; i++)
+        enter_tiles(e, loop[i], index[i], skip);
+    if (n)
+        aq_emit_list(e, id);
+    else { /* a tree of sequential loops: one work item */
+        aq_emit_forget(e);
+        emit_for(e, &e->n->stmts.at[tree]);
+    }
+    for (int i = 0; i < n; i++)
+        e->cover[loop[i]->axis].step = 0;
+    e->l->BuildBr(e->b, skip);
+    e->l->PositionBuilderAtEnd(e->b, skip);
+}
+
+static void emit_let(emitter *e, const aq_stmt *s) {
+    const aq_tile *t = &e->n->tiles.at[s->tile];
+    axes_set set = {{0}, 0};
+    aq_emit_add_axes(&set, t->axes, t->n_axes, NULL, 0);
+    int64_t n = 1;
+    for (int k = 0; k < t->n_axes; k++)
+        n *= aq_emit_count(e, t->axes[k]);
+    tile_state *state = &e->tile[s->tile];
+    *state = (tile_state){.at = list(e, n), .components = (int)n, .partials = 1, .n_values = (int)n, .live = 1};
+    int i = 0;
+    for (int more = aq_emit_next(e, &set, 1); state->at && more; more = aq_emit_next(e, &set, 0))
+        state->at[i++] = aq_emit_eval(e, s->expr[0]);
+}
+
+void aq_emit_list(emitter *e, aq_id first) {
+    for (aq_id id = first; id && e->status == AQ_OK; id = e->n->stmts.at[id].next) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        aq_emit_forget(e);
+        switch (s->kind) {
+        case AQ_STMT_FOR: emit_for(e, s); break;
+        case AQ_STMT_LET: emit_let(e, s); break;
+        case AQ_STMT_ACC: aq_emit_acc_open(e, s, s->next); break;
+        case AQ_STMT_UPDATE: aq_emit_update(e, s); break;
+        case AQ_STMT_STORE: aq_emit_store_stmt(e, s); break;
+        default: aq_emit_refuse(e, "tiles inside of other statements", "them at the top of a phase"); break;
+        }
+    }
+    for (aq_id id = first; id; id = e->n->stmts.at[id].next)
+        if (e->n->stmts.at[id].kind == AQ_STMT_LET || e->n->stmts.at[id].kind == AQ_STMT_ACC)
+            e->tile[e->n->stmts.at[id].tile].live = 0;
+}
