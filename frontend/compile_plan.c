@@ -248,8 +248,20 @@ static uint32_t input_index(const filler *f, aq_id value, int32_t field) {
     return at + (field > 0 ? (uint32_t)field : 0);
 }
 
+/* %b.pos given to a region is the batch's array itself. */
+static aq_id field_of(const filler *f, aq_id v, int32_t *field) {
+    const aq_node *n = f->m->values.at[v].kind == AQ_VALUE_RESULT ? &f->m->nodes.at[f->m->values.at[v].node] : NULL;
+    const aq_attr *name = n && n->op == AQ_OP_field ? aq_node_attr(f->m, n, AQ_ATTR_name) : NULL;
+    for (int32_t i = 0; name && name->text && i < (int32_t)FIELDS; i++)
+        if (!strcmp(fields[i].name, name->text)) {
+            *field = i;
+            return aq_node_in(f->m, n)[0];
+        }
+    return v;
+}
+
 static aq_status arg_of(const filler *f, aq_id value, int32_t field, aq_plan_arg *out) {
-    aq_id v = aq_buffers_viewed(f->m, value);
+    aq_id v = field_of(f, aq_buffers_viewed(f->m, value), &field);
     const aq_value *x = &f->m->values.at[v];
     for (uint32_t i = 0; i < f->g->results.n; i++)
         if (aq_buffers_viewed(f->m, f->g->results.at[i]) == v && x->kind == AQ_VALUE_RESULT) {

@@ -72,13 +72,13 @@ static void join(aq_groups *g, uint32_t a, uint32_t b) {
 
 /* --- epilogue ------------------------------------------------------------------------------------------------------------------------ */
 
-/* The input that is made last in this body, as position + 1; 0 = all come from outside. */
+/* The input that is made last in this body, as position + 1; 0 = all come from outside, as the arrays of a batch do. */
 static uint32_t latest_input(const aq_groups *g, uint32_t at, aq_id *value) {
     const aq_node *n = node_at(g, at);
     uint32_t best = 0;
     for (int i = 0; i < n->n_in; i++) {
         aq_id v = aq_node_in(g->m, n)[i];
-        if (g->def[v] > best)
+        if (g->def[v] > best && node_at(g, g->def[v] - 1)->op != AQ_OP_field)
             best = g->def[v], *value = v;
     }
     return best;
@@ -205,7 +205,7 @@ static aq_status unfused_notes(aq_groups *g) {
         const aq_node *n = node_at(g, at);
         for (int i = 0; i < n->n_in; i++) {
             aq_id v = aq_node_in(g->m, n)[i];
-            if (g->def[v] && aq_groups_root(g, g->def[v] - 1) != aq_groups_root(g, at))
+            if (g->def[v] && node_at(g, g->def[v] - 1)->op != AQ_OP_field && aq_groups_root(g, g->def[v] - 1) != aq_groups_root(g, at))
                 AQ_TRY(note(g, v, at, 0, reason(g, v, g->def[v] - 1, at)));
         }
     }
