@@ -47,12 +47,12 @@ static aq_status copy_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
 static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t id) {
     aq_bytes text = t->text[id];
     uint32_t hash = aq_piece_hash(text.s, text.n), at = hash & t->piece_mask;
-    uint32_t other = aq_piece_find(t, hash, text.s, text.n);
-    if (other != AQ_NO_ID)
-        return aq_fail(AQ_REFUSED, s->place, "ids %u and %u have the same text \"%.*s\": one expected", other, id, (int)s->vocab[id].n,
-                       s->vocab[id].s);
-    while (t->pieces[at].id != AQ_NO_ID)
-        at = (at + 1) & t->piece_mask;
+    for (; t->pieces[at].id != AQ_NO_ID; at = (at + 1) & t->piece_mask) {
+        aq_bytes other = t->text[t->pieces[at].id];
+        if (t->pieces[at].hash == hash && other.n == text.n && memcmp(other.s, text.s, text.n) == 0)
+            return aq_fail(AQ_REFUSED, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
+                           (int)s->vocab[id].n, s->vocab[id].s);
+    }
     t->pieces[at] = (aq_piece_slot){hash, id};
     return AQ_OK;
 }
@@ -81,6 +81,8 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
         bytes += t->text[i].n;
         if (n > 0)
             AQ_TRY(insert(t, s, i));
+        else
+            t->whole[i] = AQ_WHOLE_NO;
     }
     for (uint32_t b = 0; b < 256; b++) {
         char c = (char)b;
@@ -105,6 +107,13 @@ static aq_status find_part(const aq_tokenizer *t, const aq_tokenizer_source *s, 
     return AQ_OK;
 }
 
+/* Vocabularies come in the order of their merges, so `guess` is nearly always right, and its text is in the cache. */
+static uint32_t find_made(const aq_tokenizer *t, const char *bytes, size_t n, uint32_t guess) {
+    if (guess < t->size && t->whole[guess] != AQ_WHOLE_NO && t->text[guess].n == n && memcmp(t->text[guess].s, bytes, n) == 0)
+        return guess;
+    return aq_piece_find(t, aq_piece_hash(bytes, n), bytes, n);
+}
+
 static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t rank, char *bytes) {
     aq_bytes m = s->merges[rank];
     const char *space = m.n ? memchr(m.s, ' ', m.n) : NULL;
@@ -115,8 +124,7 @@ static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint3
     uint32_t left, right;
     AQ_TRY(find_part(t, s, rank, m.s, n_left, bytes, &left_bytes, &left));
     AQ_TRY(find_part(t, s, rank, space + 1, m.n - n_left - 1, bytes + left_bytes, &right_bytes, &right));
-    size_t n = (size_t)(left_bytes + right_bytes);
-    uint32_t id = aq_piece_find(t, aq_piece_hash(bytes, n), bytes, n);
+    uint32_t id = find_made(t, bytes, (size_t)(left_bytes + right_bytes), rank ? t->rank_id[rank - 1] + 1 : 0);
     if (id == AQ_NO_ID)
         return bad_merge(s, rank, "what it makes is not in the vocabulary");
     uint64_t hash = aq_merge_hash(left, right);

@@ -4,6 +4,7 @@
   pip install tokenizers==0.23.3 gguf
   tokenizer.py vocab SMOLLM2.gguf GPT2-FOLDER AQUILA-FOLDER   the vocabularies (folders hold vocab.json and merges.txt)
   tokenizer.py cases                                          texts and ids, from the vocabularies written before
+  tokenizer.py classes                                        the class of every character
   tokenizer.py seeds                                          tests/fuzz/corpus/tokenizer/ (needs no package)
 
 A vocabulary file is text: entries in the order of their ids, one a line, a line "* *" for all that the merges make; an empty line; the
@@ -151,6 +152,23 @@ def case_file(seed, n_texts, n_decodes):
     return b"".join(out)
 
 
+def classes():
+    """Runs of characters of one class: first character, class (0 other, 1 letter, 2 number, 3 space; + 4 if the digit splitter takes
+    it for a number). Found out by what stays in one piece with a letter, a digit, a mark."""
+    from tokenizers.pre_tokenizers import ByteLevel, Digits
+    level, digits = ByteLevel(add_prefix_space=False, use_regex=True), Digits(individual_digits=True)
+    out, last = [], None
+    for c in range(0x110000):
+        if 0xD800 <= c < 0xE000:
+            continue
+        joins = [k for k, before in ((1, "a"), (2, "1"), (0, "!")) if len(level.pre_tokenize_str(before + chr(c))) == 1]
+        this = (joins[0] if joins else 3) + 4 * (len(digits.pre_tokenize_str("a" + chr(c))) > 1)
+        if this != last:
+            out.append(u32(c, this))
+        last = this
+    write("classes.gz", b"".join(out))
+
+
 def seeds():
     folder = os.path.join(HERE, "..", "..", "fuzz", "corpus", "tokenizer")
     os.makedirs(folder, exist_ok=True)
@@ -193,6 +211,8 @@ def seeds():
 if __name__ == "__main__":
     if sys.argv[1:2] == ["vocab"] and len(sys.argv) == 5:
         vocabs(*sys.argv[2:])
+    elif sys.argv[1:] == ["classes"]:
+        classes()
     elif sys.argv[1:] == ["seeds"]:
         seeds()
     elif sys.argv[1:] == ["cases"]:
