@@ -20,9 +20,13 @@ aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out) {
     return status;
 }
 
-aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out) {
+int aq_model_is_random(const char *model) {
     const char *colon = strchr(model, ':');
-    if (colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0)
+    return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0;
+}
+
+aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out) {
+    if (aq_model_is_random(model))
         return aq_checkpoint_random(model, random_dtype, out);
     return aq_checkpoint_open(model, out);
 }

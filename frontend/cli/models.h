@@ -12,7 +12,10 @@ int aq_name_ends(const char *name, const char *end);
 /* The tokenizer that PATH holds: a tokenizer's folder or file, a model's folder, a .gguf file. */
 AQ_MUST_USE aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out);
 
-/* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_random (in f32). */
+/* Is it NAME:random[:SEED]? */
+int aq_model_is_random(const char *model);
+
+/* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_random. */
 AQ_MUST_USE aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out);
 
 #endif

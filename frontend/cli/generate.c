@@ -1,0 +1,178 @@
+/* generate.c: the loop around aq_engine_feed. Order of a turn: find what the cache already holds of the prompt, forget the rest, feed what is
+ * new, then sample, decode, match stop texts, feed back. All memory for max_new tokens is taken before the first. */
+#include "frontend/cli/generate.h"
+
+#include "frontend/chat/stop.h"
+#include "frontend/cli/common.h"
+#include "ir/clock.h"
+#include "ir/memory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+const char *aq_stop_reason_name(aq_stop_reason r) {
+    static const char *const names[] = {"eos", "stop", "length", "interrupted"};
+    return names[r];
+}
+
+void aq_answer_close(aq_answer *a) {
+    aq_ids_close(&a->tokens);
+    aq_mem_free(a->logprobs);
+    aq_mem_free(a->text);
+    *a = (aq_answer){0};
+}
+
+/* Room for `more` ids behind what is there. */
+static aq_status reserve(aq_ids *ids, size_t more) {
+    if (ids->n + more <= ids->room)
+        return AQ_OK;
+    void *block = ids->at;
+    AQ_TRY(aq_mem_resize(&block, ids->room * sizeof *ids->at, (ids->n + more) * sizeof *ids->at));
+    ids->at = block;
+    ids->room = ids->n + more;
+    return AQ_OK;
+}
+
+static aq_status keep_text(aq_answer *a, aq_bytes text) {
+    if (a->n_text + text.n + 1 > a->text_room) {
+        size_t room = (a->n_text + text.n + 256) * 2;
+        void *block = a->text;
+        AQ_TRY(aq_mem_resize(&block, a->text_room, room));
+        a->text = block;
+        a->text_room = room;
+    }
+    if (text.n)
+        memcpy(a->text + a->n_text, text.s, text.n);
+    a->n_text += text.n;
+    return AQ_OK;
+}
+
+static aq_status give(const aq_generation *g, aq_answer *a, aq_bytes text) {
+    if (g->drop_space && !a->n_text && text.n && text.s[0] == ' ') {
+        text.s++;
+        text.n--;
+    }
+    AQ_TRY(keep_text(a, text));
+    if (g->emit && text.n)
+        g->emit(g->user, text);
+    return AQ_OK;
+}
+
+static int is_stop_id(const aq_generation *g, int32_t id) {
+    for (uint32_t i = 0; i < g->n_stop_ids; i++)
+        if (g->stop_ids[i] == id)
+            return 1;
+    return 0;
+}
+
+/* Feeds what the cache does not hold of the prompt: at least its last token, whose logits are wanted. */
+static aq_status prefill(const aq_generation *g, const int32_t *prompt, size_t n, aq_held *held, aq_answer *a, const float **logits) {
+    size_t same = 0;
+    while (same < n - 1 && same < held->ids.n && held->ids.at[same] == prompt[same])
+        same++;
+    AQ_TRY(aq_engine_truncate(g->engine, 0, (int64_t)same));
+    held->ids.n = same;
+    AQ_TRY(reserve(&held->ids, n - same + (size_t)g->max_new));
+    int64_t start = aq_clock_ns();
+    aq_status status = aq_engine_feed(g->engine, 0, prompt + same, (int64_t)(n - same), 1, logits);
+    int64_t length = aq_engine_length(g->engine, 0);
+    a->prefill_ns = aq_clock_ns() - start;
+    a->prefilled = (int64_t)(n - same);
+    memcpy(held->ids.at + same, prompt + same, ((size_t)length - same) * sizeof *prompt);
+    held->ids.n = (size_t)length;
+    return status;
+}
+
+/* One token into the answer: its text, or the reason to stop in *done. */
+static aq_status take(const aq_generation *g, aq_answer *a, int32_t id, double logprob, aq_decoder *decoder, aq_stop_matcher *matcher, int *done) {
+    if (is_stop_id(g, id)) {
+        a->reason = AQ_STOP_EOS;
+        *done = 1;
+        return AQ_OK;
+    }
+    a->logprobs[a->tokens.n] = logprob;
+    a->tokens.at[a->tokens.n++] = id;
+    if (g->tokenizer) {
+        aq_bytes text, certain;
+        AQ_TRY(aq_decoder_push(decoder, id, &text));
+        AQ_TRY(aq_stop_push(matcher, text, &certain));
+        AQ_TRY(give(g, a, certain));
+        if (matcher->is_stopped) {
+            a->reason = AQ_STOP_STOP;
+            *done = 1;
+            return AQ_OK;
+        }
+    }
+    *done = (int64_t)a->tokens.n >= g->max_new || aq_engine_length(g->engine, 0) >= aq_engine_limits(g->engine)->context;
+    return AQ_OK;
+}
+
+/* What decoder and matcher still hold. */
+static aq_status finish_text(const aq_generation *g, aq_answer *a, aq_decoder *decoder, aq_stop_matcher *matcher) {
+    aq_bytes text, certain;
+    if (!g->tokenizer || matcher->is_stopped)
+        return AQ_OK;
+    AQ_TRY(aq_decoder_finish(decoder, &text));
+    AQ_TRY(aq_stop_push(matcher, text, &certain));
+    AQ_TRY(give(g, a, certain));
+    return give(g, a, aq_stop_finish(matcher));
+}
+
+static aq_status decode(const aq_generation *g, const float *logits, aq_held *held, aq_answer *a) {
+    aq_decoder decoder = aq_decoder_open(g->tokenizer, 1);
+    aq_stop_matcher matcher = aq_stop_open(g->stops, g->n_stops);
+    aq_status status = AQ_OK;
+    int done = 0;
+    a->reason = AQ_STOP_LENGTH;
+    while (!done) {
+        double logprob;
+        int32_t id = aq_rt_sample(g->sampler, logits, &logprob);
+        if (!a->first_token_ns)
+            a->first_token_ns = aq_clock_ns();
+        AQ_TRY_GOTO(status, close, take(g, a, id, logprob, &decoder, &matcher, &done));
+        if (done)
+            break;
+        status = aq_interrupted() ? AQ_INTERRUPTED : aq_engine_feed(g->engine, 0, &id, 1, 1, &logits);
+        if (status != AQ_OK)
+            break;
+        held->ids.at[held->ids.n++] = id;
+    }
+    a->decode_ns = aq_clock_ns() - a->first_token_ns;
+    if (status == AQ_INTERRUPTED) {
+        a->reason = AQ_STOP_INTERRUPTED;
+        status = AQ_OK;
+    }
+    if (status == AQ_OK)
+        status = finish_text(g, a, &decoder, &matcher);
+close:
+    aq_stop_close(&matcher);
+    aq_decoder_close(&decoder);
+    return status;
+}
+
+static void interrupt(void *engine) {
+    aq_engine_interrupt(engine);
+}
+
+aq_status aq_generate(const aq_generation *g, const int32_t *prompt, size_t n, aq_held *held, aq_answer *a) {
+    *a = (aq_answer){.reason = AQ_STOP_LENGTH};
+    if (!n)
+        return aq_fail(AQ_REFUSED, NULL, "the prompt is empty: expected at least one token");
+    if ((int64_t)n > aq_engine_limits(g->engine)->context)
+        return aq_fail(AQ_REFUSED, NULL, "the prompt has %zu tokens: expected at most %" PRId64 " (--context)", n, aq_engine_limits(g->engine)->context);
+    void *block;
+    const float *logits;
+    AQ_TRY(reserve(&a->tokens, (size_t)g->max_new));
+    AQ_TRY(aq_mem_alloc((size_t)g->max_new * sizeof *a->logprobs, &block));
+    a->logprobs = block;
+    aq_interrupt_call(interrupt, g->engine);
+    aq_status status = prefill(g, prompt, n, held, a, &logits);
+    if (status == AQ_INTERRUPTED) {
+        a->reason = AQ_STOP_INTERRUPTED;
+        status = AQ_OK;
+    } else if (status == AQ_OK && g->max_new > 0) {
+        status = decode(g, logits, held, a);
+    }
+    aq_interrupt_call(NULL, NULL);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* subject.c: common options to aq_engine_options. */
+#include "frontend/cli/subject.h"
+
+#include "frontend/cli/common.h"
+#include "frontend/cli/switches.h"
+#include "ir/clock.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* --cache, AQ_CACHE, the user's cache folder; NULL for none. */
+static aq_status find_cache(aq_subject *s) {
+    const char *given = aq_arg_text(s->args, AQ_OPT_CACHE), *base = aq_switch(AQ_SWITCH_XDG_CACHE_HOME), *home = aq_switch(AQ_SWITCH_HOME);
+    given = given ? given : aq_switch(AQ_SWITCH_AQ_CACHE);
+    if (given && !strcmp(given, "none"))
+        return AQ_OK;
+    if (given)
+        s->cache = given;
+    else if (base)
+        return aq_arena_format(&s->arena, &s->cache, "%s/aquila", base);
+    else if (home)
+        return aq_arena_format(&s->arena, &s->cache, "%s/.cache/aquila", home);
+    return AQ_OK;
+}
+
+static aq_status open_tokenizer(aq_subject *s) {
+    const char *given = aq_arg_text(s->args, AQ_OPT_TOKENIZER);
+    if (given)
+        return aq_tokenizer_of(given, &s->tokenizer);
+    if (s->checkpoint.tokenizer.kind != AQ_TOKENIZER_NONE)
+        return aq_tokenizer_build(&s->checkpoint.tokenizer, &s->tokenizer);
+    return AQ_OK;
+}
+
+aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s) {
+    *s = (aq_subject){.args = args, .model = model, .opened_ns = aq_clock_ns()};
+    const char *weights = aq_arg_text(args, AQ_OPT_WEIGHTS), *name;
+    int is_plan = aq_name_ends(model, ".aqp");
+    if (weights && !is_plan)
+        return aq_fail(AQ_USAGE, NULL, "--weights goes with a plan (.aqp): %s is none", model);
+    if (is_plan && !weights)
+        return aq_fail(AQ_USAGE, NULL, "%s: a plan holds no weights: expected --weights MODEL", model);
+    AQ_TRY(find_cache(s));
+    const char *from = is_plan ? weights : model;
+    if (aq_model_is_random(from)) {
+        AQ_TRY(aq_arena_string(&s->arena, from, strcspn(from, ":"), &name));
+        AQ_TRY(aq_config_read(&s->arena, name, &s->checkpoint.config));
+    } else {
+        AQ_TRY(aq_checkpoint_open(from, &s->checkpoint));
+    }
+    return open_tokenizer(s);
+}
+
+/* What takes long, on a terminal only. */
+static void progress(void *user, const char *what, uint64_t done, uint64_t all) {
+    const aq_subject *s = user;
+    if (isatty(STDERR_FILENO) && !aq_arg_given(s->args, AQ_OPT_QUIET))
+        fprintf(stderr, done < all ? "\r%s %3d %%" : "\r\033[K", what, (int)(all ? 100.0 * (double)done / (double)all : 100));
+}
+
+aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
+    const aq_args *args = s->args;
+    const char *target = aq_arg_text(args, AQ_OPT_TARGET);
+    const aq_engine_options options = {
+        .target = target ? target : aq_switch(AQ_SWITCH_AQ_DEVICE),
+        .activations = args->at[AQ_OPT_ACTIVATIONS].n ? aq_arg_text(args, AQ_OPT_ACTIVATIONS) : NULL,
+        .weights = aq_arg_text(args, AQ_OPT_WEIGHTS),
+        .weights_type = aq_arg_text(args, AQ_OPT_WEIGHTS_TYPE),
+        .cache = needs->fresh ? NULL : s->cache,
+        .context = aq_arg_given(args, AQ_OPT_CONTEXT) ? aq_arg_number(args, AQ_OPT_CONTEXT) : needs->context,
+        .batch = aq_arg_given(args, AQ_OPT_BATCH) || !needs->batch ? aq_arg_number(args, AQ_OPT_BATCH) : needs->batch,
+        .outputs = needs->outputs,
+        .threads = needs->threads ? needs->threads : (int)aq_arg_number(args, AQ_OPT_THREADS),
+        .compile_only = needs->compile_only,
+        .progress = progress,
+        .user = s,
+    };
+    if (s->engine)
+        aq_engine_close(s->engine);
+    s->engine = NULL;
+    return aq_engine_open(s->model, &options, &s->engine);
+}
+
+void aq_subject_close(aq_subject *s) {
+    aq_tokenizer_close(s->tokenizer);
+    if (s->engine)
+        aq_engine_close(s->engine);
+    aq_checkpoint_close(&s->checkpoint);
+    aq_arena_close(&s->arena);
+    *s = (aq_subject){0};
+}
+
+int64_t aq_peak_bytes(void) {
+    struct rusage use;
+    return getrusage(RUSAGE_SELF, &use) == 0 ? (int64_t)use.ru_maxrss * 1024 : 0;
+}

@@ -1,0 +1,36 @@
+/* subject.h: the MODEL of a command line: first looked at (figures and tokenizer, so that a prompt can be encoded), then started in the size
+ * that is then known. */
+#ifndef AQ_FRONTEND_CLI_SUBJECT_H
+#define AQ_FRONTEND_CLI_SUBJECT_H
+
+#include "frontend/cli/models.h"
+#include "frontend/engine.h"
+
+typedef struct aq_subject {
+    const aq_args *args;
+    const char *model;
+    aq_arena arena;
+    aq_checkpoint checkpoint; /* figures; of NAME:random and of a plan without weights nothing else */
+    aq_tokenizer *tokenizer;  /* NULL: the model has none */
+    aq_engine *engine;        /* NULL until started */
+    const char *cache;        /* folder, or NULL */
+    int64_t opened_ns;        /* clock when opening began */
+} aq_subject;
+
+/* Sizes of the session; 0: as engine.h says; options of the command line win. compile_only: the plan and nothing more; fresh: not from
+ * the cache. threads 0: as --threads says. */
+typedef struct aq_subject_needs {
+    int64_t context, batch, outputs;
+    int compile_only, fresh, threads;
+} aq_subject_needs;
+
+/* Figures and tokenizer: nothing is compiled. Close in any case. */
+AQ_MUST_USE aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *out);
+/* The engine. Starting again closes the one before. */
+AQ_MUST_USE aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs);
+void aq_subject_close(aq_subject *s);
+
+/* Most memory the process has had, in bytes. */
+int64_t aq_peak_bytes(void);
+
+#endif

@@ -1,0 +1,130 @@
+/* verb_compile.c: `aquila compile MODEL -o F.aqp` and `aquila memory MODEL`: both want a plan and run nothing. */
+#include "frontend/cli/common.h"
+#include "frontend/cli/json.h"
+#include "frontend/cli/subject.h"
+#include "ir/layout.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static aq_status write_plan(const char *path, const void *bytes, size_t size) {
+    aq_file_writer *w;
+    AQ_TRY(aq_file_create(path, &w));
+    aq_status status = aq_file_append(w, bytes, size);
+    if (status == AQ_OK)
+        return aq_file_commit(w);
+    aq_file_abandon(w);
+    return status;
+}
+
+static aq_status print_compiled(const aq_args *a, const char *path, size_t size, const aq_compile_report *r) {
+    if (!aq_arg_given(a, AQ_OPT_JSON)) {
+        printf("%s: %zu bytes for %s: %" PRIu32 " kernels, %" PRIu32 " steps; passes %.1f ms, lowering %.1f ms, machine code %.1f ms\n", path, size,
+               r->target, r->kernels, r->steps, (double)r->passes_ns / 1e6, (double)r->lower_ns / 1e6, (double)r->emit_ns / 1e6);
+        return AQ_OK;
+    }
+    cJSON *o = cJSON_CreateObject();
+    aq_json_set_text(o, "path", path, strlen(path));
+    aq_json_set_text(o, "target", r->target, strlen(r->target));
+    aq_json_set_int(o, "bytes", (int64_t)size);
+    aq_json_set_int(o, "kernels", r->kernels);
+    aq_json_set_int(o, "steps", r->steps);
+    cJSON_AddNumberToObject(o, "passes_ms", (double)r->passes_ns / 1e6);
+    cJSON_AddNumberToObject(o, "lower_ms", (double)r->lower_ns / 1e6);
+    cJSON_AddNumberToObject(o, "emit_ms", (double)r->emit_ns / 1e6);
+    return aq_json_print(o);
+}
+
+aq_status aq_verb_compile(const aq_args *a) {
+    const char *path = aq_arg_text(a, AQ_OPT_OUTPUT);
+    const aq_subject_needs needs = {.compile_only = 1, .fresh = 1};
+    aq_subject s;
+    size_t size;
+    aq_status status;
+    if (!path)
+        return aq_fail(AQ_USAGE, NULL, "compile: no output: expected -o FILE.aqp");
+    AQ_TRY_GOTO(status, close, aq_subject_open(a, a->operand[0], &s));
+    AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
+    const unsigned char *bytes = aq_engine_plan_bytes(s.engine, &size);
+    if (!bytes)
+        AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "compile: ref is interpreted: expected a target that code is made for"));
+    AQ_TRY_GOTO(status, close, write_plan(path, bytes, size));
+    if (strcmp(path, "-"))
+        status = print_compiled(a, path, size, aq_engine_report(s.engine));
+close:
+    aq_subject_close(&s);
+    return status;
+}
+
+static uint64_t sum(const aq_rt_memory *m) {
+    return m->total + m->weights_packed + m->weights_mapped + m->plan;
+}
+
+/* The longest context, a multiple of the page, that takes at most `bytes`: memory grows with it, so halving finds it. */
+static aq_status fit(const aq_engine *e, int64_t longest, int64_t bytes, aq_rt_limits *limits, aq_rt_memory *m) {
+    int64_t low = 0, high = (longest + AQ_PAGE - 1) / AQ_PAGE;
+    while (low < high) {
+        int64_t middle = (low + high + 1) / 2;
+        limits->context = middle * AQ_PAGE;
+        AQ_TRY(aq_engine_memory(e, limits, m));
+        if (sum(m) <= (uint64_t)bytes)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    if (!low)
+        return aq_fail(AQ_NO_MEMORY, NULL, "not even %d positions fit in %" PRId64 " bytes", AQ_PAGE, bytes);
+    limits->context = low * AQ_PAGE < longest ? low * AQ_PAGE : longest;
+    return aq_engine_memory(e, limits, m);
+}
+
+static aq_status print_memory(const aq_args *a, const aq_rt_limits *l, const aq_rt_memory *m) {
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } rows[] = {{"cache", m->cache}, {"activations", m->activations}, {"local", m->local}, {"tables", m->tables}, {"session", m->total},
+                {"weights_packed", m->weights_packed}, {"weights_mapped", m->weights_mapped}, {"plan", m->plan}, {"total", sum(m)}};
+    if (!aq_arg_given(a, AQ_OPT_JSON)) {
+        printf("context %" PRId64 ", sequences %" PRId64 ", tokens a step %" PRId64 ", threads %d\n", l->context, l->sequences, l->batch, l->threads);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            printf("%-15s %16" PRIu64 " bytes\n", rows[i].name, rows[i].bytes);
+        return AQ_OK;
+    }
+    cJSON *o = cJSON_CreateObject();
+    aq_json_set_int(o, "context", l->context);
+    aq_json_set_int(o, "sequences", l->sequences);
+    aq_json_set_int(o, "batch", l->batch);
+    aq_json_set_int(o, "threads", l->threads);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s_bytes", rows[i].name);
+        aq_json_set_int(o, name, (int64_t)rows[i].bytes);
+    }
+    return aq_json_print(o);
+}
+
+aq_status aq_verb_memory(const aq_args *a) {
+    const aq_subject_needs needs = {.compile_only = 1};
+    aq_subject s;
+    aq_rt_memory m;
+    aq_status status;
+    AQ_TRY_GOTO(status, close, aq_subject_open(a, a->operand[0], &s));
+    AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
+    if (!aq_engine_plan(s.engine))
+        AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "memory: ref has no plan to tell it: expected a target that code is made for"));
+    int64_t context = aq_arg_number(a, AQ_OPT_CONTEXT), longest = s.checkpoint.config.max_length;
+    aq_rt_limits limits = *aq_engine_limits(s.engine);
+    limits.context = context ? context : longest;
+    limits.sequences = aq_arg_number(a, AQ_OPT_SEQUENCES);
+    limits.batch = aq_arg_number(a, AQ_OPT_BATCH) < limits.context ? aq_arg_number(a, AQ_OPT_BATCH) : limits.context;
+    limits.outputs = 1;
+    if (aq_arg_given(a, AQ_OPT_FIT))
+        status = fit(s.engine, longest, aq_arg_number(a, AQ_OPT_FIT), &limits, &m);
+    else
+        status = aq_engine_memory(s.engine, &limits, &m);
+    if (status == AQ_OK)
+        status = print_memory(a, &limits, &m);
+close:
+    aq_subject_close(&s);
+    return status;
+}
