@@ -45,7 +45,7 @@ aq_status aq_rule_num(aq_rule *c, aq_attr_key key, double otherwise, double lo, 
 }
 
 aq_status aq_rule_int(aq_rule *c, aq_attr_key key, double otherwise, int64_t lo, int64_t hi, int64_t *out) {
-    double x;
+    double x = 0;
     AQ_TRY(aq_rule_num(c, key, otherwise, (double)lo, (double)hi, &x));
     if (x != floor(x))
         return aq_fail_node(c->m, c->n, "attribute %s is %g: expected a whole number", aq_attr_name(key), x);

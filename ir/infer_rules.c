@@ -113,7 +113,7 @@ static aq_status plain_of_rank(aq_rule *c, int rank, const char *expected, const
 }
 
 aq_status aq_rule_heads(aq_rule *c, aq_type *out) {
-    const aq_type *x;
+    const aq_type *x = NULL;
     int64_t heads;
     AQ_TRY(aq_rule_int(c, AQ_ATTR_heads, NAN, 1, INT32_MAX, &heads));
     AQ_TRY(plain_of_rank(c, 2, "a plain [T, n*e]", &x));
@@ -124,7 +124,7 @@ aq_status aq_rule_heads(aq_rule *c, aq_type *out) {
 }
 
 aq_status aq_rule_merge(aq_rule *c, aq_type *out) {
-    const aq_type *x;
+    const aq_type *x = NULL;
     AQ_TRY(plain_of_rank(c, 3, "a plain [T, n, e]", &x));
     int64_t k;
     if (!is_number(x->dim[1], 1) || !is_number(x->dim[2], 1) || __builtin_mul_overflow(x->dim[1].k, x->dim[2].k, &k))
@@ -134,7 +134,7 @@ aq_status aq_rule_merge(aq_rule *c, aq_type *out) {
 }
 
 aq_status aq_rule_slice(aq_rule *c, aq_type *out) {
-    const aq_type *x;
+    const aq_type *x = NULL;
     int64_t begin, end;
     AQ_TRY(aq_rule_int(c, AQ_ATTR_begin, NAN, 0, INT64_C(1) << 48, &begin));
     AQ_TRY(aq_rule_int(c, AQ_ATTR_end, NAN, 1, INT64_C(1) << 48, &end));
@@ -147,7 +147,7 @@ aq_status aq_rule_slice(aq_rule *c, aq_type *out) {
 }
 
 aq_status aq_rule_transpose(aq_rule *c, aq_type *out) {
-    const aq_type *x;
+    const aq_type *x = NULL;
     const aq_attr *a = aq_rule_attr(c, AQ_ATTR_perm);
     AQ_TRY(plain_of_rank(c, 0, "a plain value of rank 1 or more", &x));
     unsigned seen = 0;
@@ -181,7 +181,7 @@ static int product(const aq_dim *d, int n, int64_t *k, aq_id *syms) {
 }
 
 aq_status aq_rule_reshape(aq_rule *c, aq_type *out) {
-    const aq_type *x;
+    const aq_type *x = NULL;
     const aq_attr *a = aq_rule_attr(c, AQ_ATTR_shape);
     AQ_TRY(plain_of_rank(c, 0, "a plain value of rank 1 or more", &x));
     int64_t before, after;

@@ -59,7 +59,7 @@ static aq_status sym(aq_reader *r) {
     (void)aq_scan_more(&r->s);
     size_t at = r->s.at;
     aq_word w = aq_scan_word(&r->s);
-    int64_t lo, hi;
+    int64_t lo = 0, hi = 0;
     const char *name;
     aq_id id;
     if (!w.n || !aq_scan_keyword(&r->s, "in"))

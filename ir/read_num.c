@@ -181,7 +181,7 @@ aq_status aq_read_number(aq_reader *r, double *out) {
 }
 
 aq_status aq_read_whole(aq_reader *r, int64_t lo, int64_t hi, const char *what, int64_t *out) {
-    double x;
+    double x = 0;
     (void)aq_scan_more(&r->s);
     size_t at = r->s.at;
     AQ_TRY(aq_read_number(r, &x));

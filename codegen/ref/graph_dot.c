@@ -28,21 +28,27 @@ typedef struct linear {
 #define FAST_CLONES
 #endif
 
+typedef double lanes __attribute__((vector_size(W * sizeof(double)), aligned(sizeof(double)), may_alias));
+
 FAST_CLONES static void tile_4(const double *x, int64_t stride, const double *tile, int64_t k, double *restrict sums) {
-    double a[4][W] = {{0}};
-    for (int64_t i = 0; i < k; i++)
-        for (int t = 0; t < 4; t++)
-            for (int r = 0; r < W; r++)
-                a[t][r] += x[t * stride + i] * tile[i * W + r];
-    memcpy(sums, a, sizeof a);
+    const double *x0 = x, *x1 = x + stride, *x2 = x + 2 * stride, *x3 = x + 3 * stride;
+    lanes a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};
+    for (int64_t i = 0; i < k; i++) {
+        lanes w = *(const lanes *)(const void *)(tile + i * W);
+        a0 += x0[i] * w;
+        a1 += x1[i] * w;
+        a2 += x2[i] * w;
+        a3 += x3[i] * w;
+    }
+    lanes *to = (lanes *)(void *)sums;
+    to[0] = a0, to[1] = a1, to[2] = a2, to[3] = a3;
 }
 
 FAST_CLONES static void tile_1(const double *x, const double *tile, int64_t k, double *restrict sums) {
-    double a[W] = {0};
+    lanes a = {0};
     for (int64_t i = 0; i < k; i++)
-        for (int r = 0; r < W; r++)
-            a[r] += x[i] * tile[i * W + r];
-    memcpy(sums, a, sizeof a);
+        a += x[i] * *(const lanes *)(const void *)(tile + i * W);
+    *(lanes *)(void *)sums = a;
 }
 
 static void linear_rows(void *user, int64_t begin, int64_t end) {
