@@ -207,7 +207,7 @@ static aq_status open_machine(const aq_llvm *l, const aq_target *t, LLVMTargetMa
     char *message = NULL;
     if (l->GetTargetFromTriple(triple, &target, &message))
         return llvm_failed(l, "target", message);
-    const char *features = t->has_vnni && t->has_bf16 ? "+avx512vnni,+avx512bf16" : t->has_vnni ? "+avx512vnni" : t->has_bf16 ? "+avx512bf16" : "";
+    const char *features = t->has_vnni && t->has_bf16 ? "+avx512vnni,+avx512bf16,+fast-dpwssd" : t->has_vnni ? "+avx512vnni,+fast-dpwssd" : t->has_bf16 ? "+avx512bf16" : "";
     *out = l->CreateTargetMachine(target, triple, t->has_avx512 ? "x86-64-v4" : "x86-64-v3", t->has_avx512 ? features : "", LLVMCodeGenLevelDefault,
                                   LLVMRelocPIC, LLVMCodeModelSmall);
     return *out ? AQ_OK : llvm_failed(l, "target machine", NULL);

@@ -21,13 +21,15 @@ typedef struct cover {
     int lanes;     /* 0: unrolled */
     val base, end; /* i64; end NULL: all `step` elements are there */
     int64_t align; /* base is a multiple of it */
+    val turn, lo;  /* base = lo + turn * stride, where turn is not NULL: so that base / m stays a multiple of turn */
+    int64_t stride, lo_align;
 } cover;
 
-/* A subscript: var + c + coef * lane, or a vector (i64 elements) where it is no such thing. var NULL = 0. */
+/* A subscript: var + turn * stride + c + coef * lane, or a vector (i64 elements) where it is no such thing. var, turn NULL = 0. */
 typedef struct ix {
-    val var, vec;
-    int64_t c, coef, align; /* var is a multiple of align */
-    int nonneg;             /* var + c is known not to be negative */
+    val var, turn, vec;
+    int64_t stride, c, coef, align; /* var is a multiple of align */
+    int nonneg;                     /* all but the lanes is known not to be negative */
 } ix;
 
 /* A let or an accumulator: its numbers, components in row-major order of its axes (an axis with lanes counts vectors). Accumulators keep

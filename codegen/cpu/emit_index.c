@@ -31,10 +31,23 @@ aq_id aq_emit_expr_lanes(const emitter *e, aq_id expr) {
 
 ix aq_emit_ix_const(int64_t c) { return (ix){.c = c, .align = VERY, .nonneg = c >= 0}; }
 ix aq_emit_ix_value(val var, int64_t align, int nonneg) { return (ix){.var = var, .align = align, .nonneg = nonneg}; }
-int64_t aq_emit_ix_align(ix a) { return a.vec ? 1 : common(a.align, a.c); }
-static int is_const(ix a) { return !a.var && !a.vec && !a.coef; }
+int64_t aq_emit_ix_align(ix a) { return a.vec ? 1 : common(common(a.align, a.c), a.turn ? a.stride : 0); }
+static int is_const(ix a) { return !a.var && !a.turn && !a.vec && !a.coef; }
+
+static val plus(emitter *e, val a, val b) { return !a ? b : !b ? a : e->l->BuildAdd(e->b, a, b, ""); }
+
+/* turn * stride folded into var. */
+static ix settle(emitter *e, ix a) {
+    if (!a.turn)
+        return a;
+    a.align = common(a.align, a.stride);
+    a.var = plus(e, a.var, a.stride == 1 ? a.turn : e->l->BuildMul(e->b, a.turn, k64(e, a.stride), ""));
+    a.turn = NULL;
+    return a;
+}
 
 val aq_emit_ix_scalar(emitter *e, ix a) {
+    a = settle(e, a);
     if (!a.var)
         return k64(e, a.c);
     return a.c ? e->l->BuildAdd(e->b, a.var, k64(e, a.c), "") : a.var;
@@ -64,8 +77,12 @@ static ix by_vector(emitter *e, binary f, ix a, ix b) {
 ix aq_emit_ix_add(emitter *e, ix a, ix b) {
     if (a.vec || b.vec)
         return by_vector(e, e->l->BuildAdd, a, b);
+    if (a.turn && b.turn && a.turn != b.turn) /* what belongs to the outer loop becomes var; either order is right */
+        a = settle(e, a);
     ix r = {.c = a.c + b.c, .coef = a.coef + b.coef, .align = common(a.align, b.align), .nonneg = a.nonneg && b.nonneg};
-    r.var = !a.var ? b.var : !b.var ? a.var : e->l->BuildAdd(e->b, a.var, b.var, "");
+    r.turn = a.turn ? a.turn : b.turn;
+    r.stride = (a.turn ? a.stride : 0) + (b.turn ? b.stride : 0);
+    r.var = plus(e, a.var, b.var);
     return r;
 }
 
@@ -78,6 +95,8 @@ static ix times_const(emitter *e, ix a, int64_t k) {
     if (r.align > (int64_t)1 << 40)
         r.align = common(r.align, (int64_t)1 << 40);
     r.var = !a.var || k == 1 ? a.var : e->l->BuildMul(e->b, a.var, k64(e, k), "");
+    r.turn = a.turn;
+    r.stride = a.stride * k;
     return r;
 }
 
@@ -116,6 +135,18 @@ static ix divide(emitter *e, ix a, int64_t m, int lanes, int want_rest) {
     if (a.vec)
         return from_vector(floor_div(e, a.vec, aq_emit_splat(e, k64(e, m), lanes_of(e, a.vec)), 0, want_rest));
     /* var is a multiple of `grain`, which divides m: var + c and all lanes lie in the same group of m as var, if they reach less far. */
+    if (a.turn && a.stride % m == 0 && a.nonneg) { /* turn * stride / m is exact */
+        ix rest = a;
+        rest.turn = NULL;
+        rest = divide(e, rest, m, lanes, want_rest);
+        if (!want_rest && !rest.vec) {
+            rest.turn = a.turn;
+            rest.stride = a.stride / m;
+        }
+        if (!rest.vec)
+            return rest;
+    }
+    a = settle(e, a);
     int64_t grain = common(a.align, m), reach = a.coef * (lanes ? lanes - 1 : 0);
     if (a.c >= 0 && a.coef >= 0 && (grain == m ? a.c % m : a.c) + reach < grain) {
         if (want_rest && grain == m)
@@ -149,6 +180,12 @@ ix aq_emit_ix_mod(emitter *e, ix a, int64_t m) { return divide(e, a, m, e->lanes
 ix aq_emit_axis_index(emitter *e, aq_id axis) {
     const cover *c = &e->cover[axis];
     int64_t u = e->at[axis];
+    if (c->turn && (!c->end || u == 0)) {
+        ix r = {.var = c->lo, .turn = c->turn, .stride = c->stride, .c = c->lanes ? u * c->lanes : u, .coef = c->lanes ? 1 : 0, .align = c->lo_align, .nonneg = 1};
+        if (!c->lo || (e->l->IsConstant(c->lo) && !e->l->ConstIntGetZExtValue(c->lo)))
+            r.var = NULL, r.align = VERY;
+        return r;
+    }
     ix r = {.var = c->base, .c = c->lanes ? u * c->lanes : u, .coef = c->lanes ? 1 : 0, .align = c->align, .nonneg = 1};
     if (e->l->IsConstant(c->base))
         r = (ix){.c = (int64_t)e->l->ConstIntGetZExtValue(c->base) + r.c, .coef = r.coef, .align = VERY, .nonneg = 1};

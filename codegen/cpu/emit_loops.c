@@ -161,50 +161,52 @@ static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
     return step;
 }
 
-static void body(emitter *e, const aq_stmt *s, val base, val end, int64_t step, int64_t align) {
+static void body(emitter *e, const aq_stmt *s, cover c) {
     cover old = e->cover[s->axis];
-    e->cover[s->axis] = (cover){step, s->lanes, base, end, align};
+    c.lanes = s->lanes;
+    e->cover[s->axis] = c;
     aq_emit_list(e, s->first_child);
     e->cover[s->axis] = old;
 }
 
 static int64_t round_up(int64_t n, int64_t to) { return to ? (n + to - 1) / to * to : n; }
 
-/* for (i = lo; i + step <= hi; i += step) body; *out_i is where it stopped. `runs`: at least one turn is known to be there. */
-static void whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs, val *out_i) {
+/* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. */
+static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs) {
     carried c = {.n = 0};
     collect(e, s->first_child, &c);
     val *before = list(e, c.values), *in = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
     if (!before || !in || !after || !out)
-        return;
+        return r->lo;
     block pre = e->l->GetInsertBlock(e->b), loop = aq_emit_block(e, "for"), done = aq_emit_block(e, "end");
     save(e, &c, before);
-    val first = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, r->lo, k64(e, step), ""), r->hi, "");
+    val zero = k64(e, 0), turns = e->l->BuildSDiv(e->b, e->l->BuildSub(e->b, r->hi, r->lo, ""), k64(e, step), "");
+    if (!runs) /* an empty range may have hi < lo */
+        turns = e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, turns, zero, ""), zero, turns, "");
+    val stop = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turns, k64(e, step), ""), "");
     if (runs)
         e->l->BuildBr(e->b, loop);
     else
-        e->l->BuildCondBr(e->b, first, loop, done);
+        e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, turns, zero, ""), loop, done);
     e->l->PositionBuilderAtEnd(e->b, loop);
-    val i = e->l->BuildPhi(e->b, e->i64, "");
+    val turn = e->l->BuildPhi(e->b, e->i64, "");
     make_phis(e, &c, pre, in);
-    body(e, s, i, NULL, step, common(r->align, step));
+    val base = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turn, k64(e, step), ""), "");
+    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align});
     block last = e->l->GetInsertBlock(e->b);
-    val next = e->l->BuildAdd(e->b, i, k64(e, step), "");
+    val next = e->l->BuildNUWAdd(e->b, turn, k64(e, 1), "");
+    e->l->SetNSW(next, 1);
     save(e, &c, after);
-    val again = e->l->BuildICmp(e->b, LLVMIntSLE, e->l->BuildAdd(e->b, next, k64(e, step), ""), r->hi, "");
-    e->l->BuildCondBr(e->b, again, loop, done);
-    val from_values[2] = {r->lo, next};
+    e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, next, turns, ""), loop, done);
+    val from_values[2] = {zero, next};
     block from[2] = {pre, last};
-    e->l->AddIncoming(i, from_values, from, 2);
+    e->l->AddIncoming(turn, from_values, from, 2);
     add_incoming(e, &c, in, after, last);
     e->l->PositionBuilderAtEnd(e->b, done);
-    *out_i = e->l->BuildPhi(e->b, e->i64, "");
-    e->l->AddIncoming(*out_i, &next, &last, 1);
-    if (!runs)
-        e->l->AddIncoming(*out_i, from_values, from, 1);
     make_phis(e, &c, last, out);
     if (!runs)
         add_incoming(e, &c, out, before, pre);
+    return stop;
 }
 
 /* The last turn, if any is left: if (i < hi) body with cuts. */
@@ -218,7 +220,7 @@ static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step,
     save(e, &c, before);
     e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, i, r->hi, ""), cut, done);
     e->l->PositionBuilderAtEnd(e->b, cut);
-    body(e, s, i, r->hi, step, common(r->align, step));
+    body(e, s, (cover){step, 0, i, r->hi, common(r->align, step), NULL, NULL, 0, 0});
     block last = e->l->GetInsertBlock(e->b);
     save(e, &c, after);
     e->l->BuildBr(e->b, done);
@@ -231,23 +233,23 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     range r = range_of(e, s->axis);
     int64_t step = s->step ? s->step : e->n->axes.at[s->axis].extent.k;
     step = turn_of(e, s, step);
-    val i = r.lo;
     if (r.span < 0) {
-        whole_turns(e, s, &r, step, 0, &i);
+        val i = whole_turns(e, s, &r, step, 0);
         if (step > 1)
             cut_turn(e, s, &r, step, i);
         return;
     }
     int64_t turns = r.span / step, rest = r.span % step;
     if (turns == 1)
-        body(e, s, r.lo, NULL, step, common(r.align, step));
+        body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0});
     else if (turns > 1)
-        whole_turns(e, s, &r, step, 1, &i);
+        whole_turns(e, s, &r, step, 1);
     if (!rest)
         return;
     val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");
     int ragged = s->lanes && rest % s->lanes;
-    body(e, s, base, ragged ? r.hi : NULL, round_up(rest, s->lanes), common(r.align, turns ? step : (int64_t)1 << 40));
+    int64_t align = common(r.align, turns ? step : (int64_t)1 << 40);
+    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0});
 }
 
 /* --- work items ------------------------------------------------------------------------------------------------------------------ */
@@ -274,7 +276,8 @@ static void enter_tiles(emitter *e, const aq_stmt *s, val index, block skip) {
     int64_t align = s->step ? s->step : (int64_t)1 << 40;
     if (!a->extent.sym && a->extent.k <= step)
         base = k64(e, 0), align = (int64_t)1 << 40;
-    e->cover[s->axis] = (cover){step, s->lanes, base, end, align};
+    val turn = e->l->IsConstant(base) ? NULL : index;
+    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40};
 }
 
 void aq_emit_tree(emitter *e, aq_id tree, val item) {

@@ -51,6 +51,10 @@ val aq_emit_address(emitter *e, aq_id buf, ix offset, int64_t bytes) {
         val at = e->l->BuildMul(e->b, offset.var, k64(e, bytes), "");
         p = e->l->BuildGEP2(e->b, e->i8, p, &at, 1, "");
     }
+    if (offset.turn) { /* last: the rest is the same in every turn */
+        val at = e->l->BuildMul(e->b, offset.turn, k64(e, offset.stride * bytes), "");
+        p = e->l->BuildGEP2(e->b, e->i8, p, &at, 1, "");
+    }
     return aq_emit_step_address(e, p, offset.c * bytes);
 }
 
