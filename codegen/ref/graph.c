@@ -99,7 +99,10 @@ void aq_ref_load(const aq_ref_val *v, int64_t first, int64_t n, double *dst) {
     } else {
         aq_dtype_decode_f64(v->stored, v->t.blocks, (size_t)first, (size_t)n, dst);
     }
-    if (v->t.dtype != v->stored)
+    if (v->t.dtype == AQ_F32 && v->stored != AQ_F32) /* every weight of a block type passes here */
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = (double)(float)dst[i];
+    else if (v->t.dtype != v->stored)
         for (int64_t i = 0; i < n; i++)
             dst[i] = aq_ref_round(v->t.dtype, dst[i]);
 }
