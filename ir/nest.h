@@ -26,7 +26,7 @@
 
 #include "ir/graph.h"
 
-enum { AQ_MAX_LOOPS = 12, AQ_MAX_AXES = 8, AQ_MAX_TILE_AXES = 4, AQ_MAX_VALUES = 32 };
+enum { AQ_MAX_LOOPS = 12, AQ_MAX_AXES = 8, AQ_MAX_TILE_AXES = 8, AQ_MAX_VALUES = 32 };
 
 typedef enum aq_buf_role {
     AQ_BUF_IN = 1,  /* read only: inputs, weights, batch arrays */

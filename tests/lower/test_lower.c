@@ -1,0 +1,137 @@
+/* test_lower.c: regions as the passes leave them, under schedules as text: the nest says what the region says (ref against ref, so any
+ * difference is lower's), in every shape that has an edge, and the nests that matter look as they should. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/region.h"
+
+/* Each row: a model text with one graph of one region, schedules to lower it under, values of T to run it at. */
+typedef struct row {
+    const char *story, *text, *schedules[6];
+    int64_t t[6];
+} row;
+
+#define HEAD "model m {\n sym T in 1..4096\n sym O in 1..4096\n sym B in 1..64\n sym S in 64..65536\n sym P in 1..64\n"
+
+static const row rows[] = {
+    {"a map with broadcasting",
+     HEAD "weight @g: f32[40]\n graph f(%x: f32[T, 40], %s: f32[T, 1]) -> f32[T, 40] {\n %y = fused(%x, %s, @g) { %a = mul %x, @g\n %b = "
+          "add (mul %a, %a), (silu %s)\n yield %b }\n return %y }\n}",
+     {"", "t 3; n 8 lanes", "n 7", "t 2; n 48 for 16 lanes"},
+     {1, 5}},
+    {"rmsnorm",
+     HEAD "weight @g: f32[72]\n graph f(%x: f32[T, 72]) -> f32[T, 72] {\n %y = fused(%x, @g) { yield (mul (mul %x, (rms %x {eps=1e-5})), "
+          "@g) }\n return %y }\n}",
+     {"", "t 2; n 16 for lanes 16; r 32 lanes 16", "t 1; n 32 tiles lanes 8; r 5", "%rms phase"},
+     {1, 3}},
+    {"softmax, opened",
+     HEAD "graph f(%x: f32[T, 33]) -> f32[T, 33] {\n %y = fused(%x) { yield (exp (sub %x, (lse %x))) }\n return %y }\n}",
+     {"", "n 16 for lanes 16; r 16 lanes 8"},
+     {1, 4}},
+    {"projection of what is normalised and quantised, rotated and appended",
+     HEAD "weight @g: f32[64]\n weight @wq: q4_1[96, 64]\n weight @wk: q4_1[32, 64]\n weight @wv: q8_0[32, 64]\n state $k: f16[S, 2, 16]\n "
+          "state $v: f16[S, 2, 16]\n"
+          "graph f(%x: f32[T, 64], %b: batch) -> f32[T, 6, 16] {\n"
+          " %q, $k'1, $v'1 = fused(%x, @g, @wq, @wk, @wv, %b, $k, $v) {\n"
+          "  %nq = quantize (mul (mul %x, (rms %x {eps=1e-5})), @g) {dtype=a16}\n"
+          "  %q = heads (rope (dot %nq, @wq {spec=\"tk,nk->tn\"}), %b.pos {dim=16, theta=100}) {heads=6}\n"
+          "  %kk = cast (heads (rope (dot %nq, @wk {spec=\"tk,nk->tn\"}), %b.pos {dim=16, theta=100}) {heads=2}) {dtype=f16}\n"
+          "  %vv = cast (heads (dot %nq, @wv {spec=\"tk,nk->tn\"}) {heads=2}) {dtype=f16}\n"
+          "  append $k, %kk, %b\n  append $v, %vv, %b\n  yield %q, $k, $v }\n return %q }\n}",
+     {"", "t 4; n 32 lanes 16; d 32; pt 1; pn 32 for lanes 16", "t 8 3; n 16 lanes; d 64"},
+     {1, 4, 7}},
+    {"gate and up share their loop",
+     HEAD "weight @w1: q8_0[64, 32]\n weight @w3: q4_0[64, 32]\n graph f(%n: a16[T, 32]) -> a16[T, 64] {\n"
+          " %y = fused(%n, @w1, @w3) { yield (quantize (mul (silu (dot %n, @w1 {spec=\"tk,nk->tn\"})), (dot %n, @w3 {spec=\"tk,nk->tn\"})) "
+          "{dtype=a16}) }\n return %y }\n}",
+     {"", "t 3; n 32 lanes 16", "t 2; n 64 lanes 16"},
+     {1, 5}},
+    {"projection and residual",
+     HEAD "weight @wo: f32[40, 24]\n graph f(%x: f32[T, 40], %a: f32[T, 3, 8]) -> f32[T, 40] {\n"
+          " %y = fused(%x, %a, @wo) { yield (add %x, (dot (merge %a), @wo {spec=\"tk,nk->tn\"})) }\n return %y }\n}",
+     {"", "t 3; n 4; d 16 lanes 8", "t 2; n 32 lanes 16; d 4"},
+     {1, 5}},
+    {"late: the norm's factor behind the dot",
+     HEAD "weight @g: f32[24]\n weight @w: f32[40, 24]\n weight @u: f32[40, 24]\n graph f(%x: f32[T, 24]) -> f32[T, 40] {\n"
+          " %y = fused(%x, @g, @w, @u) { %n = mul (mul %x, (rms %x {eps=1e-5})), @g\n  yield (mul (silu (dot %n, @w "
+          "{spec=\"tk,nk->tn\"})), (dot %n, @u {spec=\"tk,nk->tn\"})) }\n return %y }\n}",
+     {"", "%rms late; t 2; n 16 lanes; d 3", "%rms late; n 4; d 16 lanes", "%rms tile; n 16 lanes; d 8"},
+     {1, 3}},
+    {"wanted rows, norm, quantise, logits, argmax",
+     HEAD "weight @g: f32[32]\n weight @w: q8_0[48, 32]\n graph f(%x: f32[T, 32], %want: i32[O]) -> f32[O, 48], i32[O, 1] {\n"
+          " %y, %top = fused(%x, %want, @g, @w) { %r = rows %x, %want\n %n = quantize (mul (mul %r, (rms %r {eps=1e-5})), @g) {dtype=a8}\n"
+          "  %l = dot %n, @w {spec=\"tk,nk->tn\"}\n yield %l, (argmax %l) }\n return %y, %top }\n}",
+     {"", "n 32 lanes 16"},
+     {3}},
+    {"the embedding",
+     HEAD
+     "weight @e: q4_0[10, 64]\n graph f(%tok: i32[T]) -> f32[T, 64] {\n %y = fused(%tok, @e) { yield (rows @e, %tok) }\n return %y }\n}",
+     {"", "n 64 for lanes 16"},
+     {1, 6}},
+    {"views that cross the axes",
+     HEAD
+     "graph f(%x: f32[T, 12, 5], %z: f32[T, 60]) -> f32[T, 10, 1] {\n"
+     " %y = fused(%x, %z) { %a = reshape (add (slice (merge %x) {begin=10, end=50}), (slice %z {begin=0, end=40})) {shape=[T, 4, 10]}\n"
+     "  yield (sum (transpose %a {perm=[0, 2, 1]})) }\n return %y }\n}",
+     {"", "t 2; h 3; r 4 lanes"},
+     {1, 3}},
+    {"einsums of all kinds",
+     HEAD "graph f(%x: f32[T, 6, 5], %y: f32[T, 4, 5], %w: f32[6, 4]) -> f32[T, 6, 4], f32[T], f32[T, T] {\n"
+          " %a, %c, %d = fused(%x, %y, %w) { %p = dot %x, %y {spec=\"thd,tgd->thg\"}\n %q = dot %p, %w {spec=\"thg,hg->t\"}\n yield %p, "
+          "%q, (dot %q, %q {spec=\"a,b->ab\"}) }\n"
+          " return %a, %c, %d }\n}",
+     {"", "t 2; h 3; n 3; d 4 lanes"},
+     {1, 3}},
+    {"attention",
+     HEAD "state $k: f16[S, 2, 16]\n state $v: f16[S, 2, 24]\n graph f(%q: f32[T, 6, 16], %b: batch) -> f32[T, 6, 24] {\n"
+          " %y = fused(%q, $k, $v, %b) { yield (attend %q, $k, $v, %b {causal, scale=0.25}) }\n return %y }\n}",
+     {"", "t 5; s 16 lanes", "t 4; j 1; s 64 lanes 16; f 8; e lanes 8", "split 64; t 2; s 32 lanes 16", "split 128; j 3; s 16 lanes 8"},
+     {1, 2, 7, 12}},
+    {"attention of all positions, merged and quantised",
+     HEAD "state $k: f32[S, 1, 32]\n state $v: f32[S, 1, 32]\n graph f(%q: f32[T, 64], %b: batch) -> a16[T, 64] {\n"
+          " %y = fused(%q, $k, $v, %b) { yield (quantize (merge (attend (heads %q {heads=2}), $k, $v, %b {scale=0.1})) {dtype=a16}) }\n "
+          "return %y }\n}",
+     {"", "split 64", "t 3; j 2; s 32 lanes"},
+     {1, 6}},
+    {"blocks that cross heads",
+     HEAD
+     "state $k: f32[S, 2, 16]\n state $v: f32[S, 2, 16]\n graph f(%q: f32[T, 4, 16], %b: batch) -> a16[T, 64] {\n"
+     " %y = fused(%q, $k, $v, %b) { yield (quantize (merge (attend %q, $k, $v, %b {causal, scale=0.1})) {dtype=a16}) }\n return %y }\n}",
+     {""},
+     {2}},
+    {"attention wanted twice, behind a projection of the query",
+     HEAD
+     "state $k: f16[S, 2, 16]\n state $v: f16[S, 2, 16]\n weight @w: f32[64, 20]\n graph f(%x: f32[T, 20], %b: batch) -> f32[T, 1], f32[T, "
+     "4, 16] {\n"
+     " %y, %z = fused(%x, @w, $k, $v, %b) { %q = heads (rope (dot %x, @w {spec=\"tk,nk->tn\"}), %b.pos {dim=16, theta=100}) {heads=4}\n"
+     "  %a = attend %q, $k, $v, %b {causal, scale=0.25}\n yield (sum (merge %a)), (add %a, %q) }\n return %y, %z }\n}",
+     {"", "split 64; t 2"},
+     {1, 6}},
+    {"statistics of a row, each in its own way",
+     HEAD "graph f(%x: f32[T, 37]) -> f32[T, 37], f32[T, 1] {\n"
+          " %y, %m = fused(%x) { %c = sub %x, (mul (sum %x), 0.027)\n %v = sum (mul %c, %c)\n yield (div %c, (sqrt (add %v, 0.001))), "
+          "(maximum (rmax %x), (neg %v)) }\n return %y, %m }\n}",
+     {"", "t 3; r 32 lanes 16; n 16 for lanes 16", "%sum phase"},
+     {1, 4}},
+};
+
+static void regions_lower_to_what_they_mean(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int s = 0; s < 6 && rows[i].schedules[s]; s++)
+            for (int t = 0; t < 6 && rows[i].t[t]; t++)
+                for (int panels = 0; panels < 2; panels++)
+                    region_check(rows[i].story, rows[i].text, rows[i].schedules[s], rows[i].t[t], panels, 1 + (uint64_t)t);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(regions_lower_to_what_they_mean),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
