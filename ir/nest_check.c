@@ -175,6 +175,7 @@ static aq_status check_all(nest_check *c, aq_arena *a) {
     AQ_ALLOC(a, c->tile_dtype, c->n->tiles.n + 1);
     AQ_ALLOC(a, c->visible, c->n->tiles.n + 1);
     AQ_ALLOC(a, c->cover, c->n->tiles.n + 1);
+    AQ_ALLOC(a, c->declared, c->n->tiles.n + 1);
     AQ_ALLOC(a, c->seen, c->n->stmts.n + 1);
     AQ_TRY(check_tables(c));
     AQ_TRY(aq_check_exprs(c));

@@ -16,6 +16,7 @@ typedef struct nest_check {
     aq_dtype *tile_dtype; /* by tile; AQ_DTYPE_NONE until declared */
     uint8_t *visible;     /* by tile */
     aq_id (*cover)[AQ_MAX_TILE_AXES]; /* by tile: the loop over each of its axes where it was declared */
+    int *declared;        /* by tile: how deep in loops */
     uint8_t *seen;        /* by statement */
     aq_id loop[AQ_MAX_LOOPS];
     int depth;

@@ -82,6 +82,7 @@ static aq_status declare(nest_check *c, const aq_stmt *s, aq_dtype dtype) {
         REFUSE(c, "%s is declared twice", t->name);
     c->tile_dtype[s->tile] = dtype;
     c->visible[s->tile] = 1;
+    c->declared[s->tile] = c->depth;
     for (int k = 0; k < t->n_axes; k++)
         c->cover[s->tile][k] = aq_check_loop_of(c, t->axes[k]);
     return check_size(c, t->name, t->axes, t->n_axes, 1);
@@ -107,14 +108,23 @@ aq_status aq_check_acc(nest_check *c, const aq_stmt *s) {
     return declare(c, s, t->monoid == AQ_MONOID_argmax ? AQ_I32 : AQ_F32);
 }
 
+/* A loop around the declaration that covers one element: its axis is a constant to the accumulator. */
+static int is_constant_axis(const nest_check *c, aq_id tile, aq_id axis) {
+    aq_id loop = aq_check_loop_of(c, axis);
+    int at = c->depth;
+    while (at-- > 0 && c->loop[at] != loop) {
+    }
+    return at < c->declared[tile] && aq_check_step(c, loop) == 1;
+}
+
 /* The axes of the update's expressions that the accumulator lacks. */
-static int reduced_axes(const nest_check *c, const aq_stmt *s, int skip_e, uint8_t *out) {
+static int reduced_axes(const nest_check *c, const aq_stmt *s, uint8_t *out) {
     const aq_tile *t = &c->n->tiles.at[s->tile];
     int n = 0;
     for (int i = 0; i < s->n_expr; i++) {
         const aq_expr *e = &c->n->exprs.at[s->expr[i]];
         for (int k = 0; k < e->n_axes; k++)
-            if (!memchr(t->axes, e->axes[k], t->n_axes - (size_t)skip_e) && !memchr(out, e->axes[k], (size_t)n))
+            if (!memchr(t->axes, e->axes[k], t->n_axes) && !memchr(out, e->axes[k], (size_t)n) && !is_constant_axis(c, s->tile, e->axes[k]))
                 out[n++] = e->axes[k];
     }
     return n;
@@ -164,8 +174,8 @@ static aq_status check_attend(const nest_check *c, const aq_stmt *s) {
         if (!carries_e && memchr(e->axes, e_axis, e->n_axes))
             REFUSE(c, "%s: expression %d runs over axis %s: expected only the value to", t->name, i, c->n->axes.at[e_axis].name);
     }
-    if (reduced_axes(c, s, 0, reduced) != 1)
-        REFUSE(c, "%s: attend reduces %d axes: expected one", t->name, reduced_axes(c, s, 0, reduced));
+    if (reduced_axes(c, s, reduced) != 1)
+        REFUSE(c, "%s: attend reduces %d axes: expected one", t->name, reduced_axes(c, s, reduced));
     for (int k = 0; k < t->n_axes - 1; k++)
         if (c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].lanes)
             REFUSE(c, "%s has lanes on axis %s: expected on its last axis", t->name, c->n->axes.at[t->axes[k]].name);
@@ -193,7 +203,7 @@ aq_status aq_check_update(nest_check *c, const aq_stmt *s) {
     if (is_attend)
         return check_attend(c, s);
     uint8_t reduced[4 * AQ_MAX_TILE_AXES];
-    int n = reduced_axes(c, s, 0, reduced);
+    int n = reduced_axes(c, s, reduced);
     if (t->monoid == AQ_MONOID_argmax && !s->merge && n != 1)
         REFUSE(c, "%s: argmax reduces %d axes: expected one, whose index it gives", t->name, n);
     const aq_expr *e = &c->n->exprs.at[s->expr[0]];

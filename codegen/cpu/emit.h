@@ -23,6 +23,7 @@ typedef struct cover {
     int64_t align; /* base is a multiple of it */
     val turn, lo;  /* base = lo + turn * stride, where turn is not NULL: so that base / m stays a multiple of turn */
     int64_t stride, lo_align;
+    int depth;     /* loops around */
 } cover;
 
 /* A subscript: var + turn * stride + c + coef * lane, or a vector (i64 elements) where it is no such thing. var, turn NULL = 0. */
@@ -40,6 +41,7 @@ typedef struct tile_state {
     int components, partials, lanes; /* lanes: of the reduced axis, 0 = not along lanes */
     int n_values;    /* all parts */
     uint8_t live;
+    int depth;       /* loops around the declaration */
 } tile_state;
 
 typedef struct memo {
@@ -72,6 +74,7 @@ typedef struct emitter {
     tile_state *tile;
     memo *memo;
     uint32_t now;
+    int depth;         /* loops around the statement */
     int lanes;         /* of the expression being built, where it has any */
 } emitter;
 
@@ -164,6 +167,8 @@ typedef struct axes_set {
     int n;
 } axes_set;
 void aq_emit_add_axes(axes_set *s, const uint8_t *axes, int n, const uint8_t *but, int n_but);
+/* The axes of the update's expressions that its accumulator lacks, but for those that a loop around the declaration holds at one element. */
+axes_set aq_emit_reduced(const emitter *e, const aq_stmt *s);
 /* Visits all coordinates of the axes, the first the slowest: set e->at to the next ones; 0 when through. Start with first = 1. */
 int aq_emit_next(emitter *e, const axes_set *s, int first);
 

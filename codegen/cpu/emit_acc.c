@@ -12,6 +12,19 @@ void aq_emit_add_axes(axes_set *s, const uint8_t *axes, int n, const uint8_t *bu
             s->axis[s->n++] = axes[i];
 }
 
+axes_set aq_emit_reduced(const emitter *e, const aq_stmt *s) {
+    const aq_tile *t = &e->n->tiles.at[s->tile];
+    axes_set all = {{0}, 0}, r = {{0}, 0};
+    for (int i = 0; i < s->n_expr; i++)
+        aq_emit_add_axes(&all, e->n->exprs.at[s->expr[i]].axes, e->n->exprs.at[s->expr[i]].n_axes, t->axes, t->n_axes);
+    for (int i = 0; i < all.n; i++) {
+        const cover *c = &e->cover[all.axis[i]];
+        if (c->depth >= e->tile[s->tile].depth + 1 || c->step > 1)
+            r.axis[r.n++] = all.axis[i];
+    }
+    return r;
+}
+
 int aq_emit_next(emitter *e, const axes_set *s, int first) {
     if (first) {
         for (int i = 0; i < s->n; i++)
@@ -103,7 +116,7 @@ void aq_emit_acc_open(emitter *e, const aq_stmt *s, aq_id siblings) {
         n *= (int)aq_emit_count(e, t->axes[i]);
     aq_id own = aq_emit_lane_axis(e, t->axes, t->n_axes);
     int lanes = own ? e->cover[own].lanes : w.L;
-    *state = (tile_state){.components = n, .partials = w.L ? w.U : 1, .lanes = w.L, .n_values = parts * n * (w.L ? w.U : 1), .live = 1};
+    *state = (tile_state){.components = n, .partials = w.L ? w.U : 1, .lanes = w.L, .n_values = parts * n * (w.L ? w.U : 1), .live = 1, .depth = e->depth};
     state->at = values(e, state->n_values);
     for (int i = 0; state->at && i < state->n_values; i++) {
         int part = i / (n * state->partials);
@@ -249,9 +262,7 @@ void aq_emit_update(emitter *e, const aq_stmt *s) {
         aq_emit_block_dot(e, s);
         return;
     }
-    axes_set set = {{0}, 0};
-    for (int i = 0; i < s->n_expr; i++)
-        aq_emit_add_axes(&set, e->n->exprs.at[s->expr[i]].axes, e->n->exprs.at[s->expr[i]].n_axes, t->axes, t->n_axes);
+    axes_set set = aq_emit_reduced(e, s);
     int n_reduced = set.n, parts = aq_monoid_of(t->monoid)->parts, stride = state->components * state->partials;
     aq_id lane_axis = aq_emit_lane_axis(e, set.axis, n_reduced);
     aq_emit_add_axes(&set, t->axes, t->n_axes, NULL, 0);

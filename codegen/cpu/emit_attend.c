@@ -48,7 +48,7 @@ static void set_o(emitter *e, const shape *s, int component, val v) {
 void aq_emit_attend_open(emitter *e, const aq_stmt *st) {
     shape s = shape_of(e, st->tile);
     int in_registers = s.C * s.E <= budget(e, s.lanes), n = 2 * s.C + (in_registers ? s.C * s.E : 0);
-    *s.state = (tile_state){.components = s.C * s.E, .partials = 1, .n_values = n, .live = 1};
+    *s.state = (tile_state){.components = s.C * s.E, .partials = 1, .n_values = n, .live = 1, .depth = e->depth};
     void *p = NULL;
     aq_emit_status(e, aq_arena_alloc(e->arena, (size_t)n + 1, sizeof(val), &p));
     s.state->at = p;
@@ -144,7 +144,7 @@ typedef struct work {
 /* o += p[s] v[s,e] for `step` positions from `at` (relative to the turn). */
 static void accumulate(emitter *e, work *w, val at, int step) {
     cover *c = &e->cover[w->axis];
-    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0};
+    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0, w->turn.depth};
     aq_emit_forget(e);
     for (int k = 0; k < step; k++) {
         val bytes = e->l->BuildMul(e->b, at, k64(e, 4), "");
@@ -258,9 +258,7 @@ static void attend_merge(emitter *e, const aq_stmt *st, shape s, aq_id axis) {
 
 void aq_emit_attend(emitter *e, const aq_stmt *st) {
     shape s = shape_of(e, st->tile);
-    axes_set reduced = {{0}, 0};
-    for (int i = 0; i < st->n_expr; i++)
-        aq_emit_add_axes(&reduced, e->n->exprs.at[st->expr[i]].axes, e->n->exprs.at[st->expr[i]].n_axes, s.t->axes, s.t->n_axes);
+    axes_set reduced = aq_emit_reduced(e, st);
     if (s.C > 16 || reduced.n != 1) {
         aq_emit_refuse(e, s.t->name, "attend over one axis for at most 16 rows at a time");
         return;

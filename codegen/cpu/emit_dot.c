@@ -373,8 +373,7 @@ void aq_emit_block_dot(emitter *e, const aq_stmt *s) {
     d->components = d->state->n_values;
     d->w = side_of(e, d->t, x->in[first_is_act ? 1 : 0]);
     d->a = side_of(e, d->t, x->in[first_is_act ? 0 : 1]);
-    axes_set reduced = {{0}, 0}, own = {{0}, 0};
-    aq_emit_add_axes(&reduced, x->axes, x->n_axes, d->t->axes, d->t->n_axes);
+    axes_set reduced = aq_emit_reduced(e, s), own = {{0}, 0};
     aq_emit_add_axes(&own, d->t->axes, d->t->n_axes, NULL, 0);
     const aq_expr *load = &e->n->exprs.at[d->w.load];
     aq_id along = block_axis(e, load->in[load->n_in - 1]);

@@ -164,8 +164,10 @@ static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
 static void body(emitter *e, const aq_stmt *s, cover c) {
     cover old = e->cover[s->axis];
     c.lanes = s->lanes;
+    c.depth = ++e->depth;
     e->cover[s->axis] = c;
     aq_emit_list(e, s->first_child);
+    e->depth--;
     e->cover[s->axis] = old;
 }
 
@@ -192,7 +194,7 @@ static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t ste
     val turn = e->l->BuildPhi(e->b, e->i64, "");
     make_phis(e, &c, pre, in);
     val base = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turn, k64(e, step), ""), "");
-    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align});
+    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align, 0});
     block last = e->l->GetInsertBlock(e->b);
     val next = e->l->BuildNUWAdd(e->b, turn, k64(e, 1), "");
     e->l->SetNSW(next, 1);
@@ -220,7 +222,7 @@ static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step,
     save(e, &c, before);
     e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, i, r->hi, ""), cut, done);
     e->l->PositionBuilderAtEnd(e->b, cut);
-    body(e, s, (cover){step, 0, i, r->hi, common(r->align, step), NULL, NULL, 0, 0});
+    body(e, s, (cover){step, 0, i, r->hi, common(r->align, step), NULL, NULL, 0, 0, 0});
     block last = e->l->GetInsertBlock(e->b);
     save(e, &c, after);
     e->l->BuildBr(e->b, done);
@@ -241,7 +243,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     }
     int64_t turns = r.span / step, rest = r.span % step;
     if (turns == 1)
-        body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0});
+        body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0, 0});
     else if (turns > 1)
         whole_turns(e, s, &r, step, 1);
     if (!rest)
@@ -249,7 +251,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");
     int ragged = s->lanes && rest % s->lanes;
     int64_t align = common(r.align, turns ? step : (int64_t)1 << 40);
-    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0});
+    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0, 0});
 }
 
 /* --- work items ------------------------------------------------------------------------------------------------------------------ */
@@ -277,7 +279,7 @@ static void enter_tiles(emitter *e, const aq_stmt *s, val index, block skip) {
     if (!a->extent.sym && a->extent.k <= step)
         base = k64(e, 0), align = (int64_t)1 << 40;
     val turn = e->l->IsConstant(base) ? NULL : index;
-    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40};
+    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40, e->depth + 1};
 }
 
 void aq_emit_tree(emitter *e, aq_id tree, val item) {
@@ -296,7 +298,8 @@ void aq_emit_tree(emitter *e, aq_id tree, val item) {
             item = e->l->BuildUDiv(e->b, item, count, "");
     }
     block skip = aq_emit_block(e, "skip");
-    for (int i = 0; i < n; i++)
+    e->depth = 0;
+    for (int i = 0; i < n; i++, e->depth++)
         enter_tiles(e, loop[i], index[i], skip);
     if (n)
         aq_emit_list(e, id);
@@ -318,7 +321,7 @@ static void emit_let(emitter *e, const aq_stmt *s) {
     for (int k = 0; k < t->n_axes; k++)
         n *= aq_emit_count(e, t->axes[k]);
     tile_state *state = &e->tile[s->tile];
-    *state = (tile_state){.at = list(e, n), .components = (int)n, .partials = 1, .n_values = (int)n, .live = 1};
+    *state = (tile_state){.at = list(e, n), .components = (int)n, .partials = 1, .n_values = (int)n, .live = 1, .depth = e->depth};
     int i = 0;
     for (int more = aq_emit_next(e, &set, 1); state->at && more; more = aq_emit_next(e, &set, 0))
         state->at[i++] = aq_emit_eval(e, s->expr[0]);
@@ -328,6 +331,7 @@ void aq_emit_list(emitter *e, aq_id first) {
     for (aq_id id = first; id && e->status == AQ_OK; id = e->n->stmts.at[id].next) {
         const aq_stmt *s = &e->n->stmts.at[id];
         aq_emit_forget(e);
+        memset(e->at, 0, sizeof e->at);
         switch (s->kind) {
         case AQ_STMT_FOR: emit_for(e, s); break;
         case AQ_STMT_LET: emit_let(e, s); break;
