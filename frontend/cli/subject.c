@@ -1,11 +1,12 @@
 /* subject.c: common options to aq_engine_options. */
+#define _GNU_SOURCE
 #include "frontend/cli/subject.h"
 
 #include "frontend/cli/common.h"
 #include "frontend/cli/switches.h"
 #include "ir/clock.h"
 
-#include <inttypes.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -95,4 +96,9 @@ void aq_subject_close(aq_subject *s) {
 int64_t aq_peak_bytes(void) {
     struct rusage use;
     return getrusage(RUSAGE_SELF, &use) == 0 ? (int64_t)use.ru_maxrss * 1024 : 0;
+}
+
+int aq_core_count(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
 }

@@ -30,6 +30,9 @@ AQ_MUST_USE aq_status aq_subject_open(const aq_args *args, const char *model, aq
 AQ_MUST_USE aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs);
 void aq_subject_close(aq_subject *s);
 
+/* Cores this process may use. */
+int aq_core_count(void);
+
 /* Most memory the process has had, in bytes. */
 int64_t aq_peak_bytes(void);
 
