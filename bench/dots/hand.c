@@ -249,47 +249,26 @@ void hand_q4_1(void *const *buf, const int64_t *sym, void *local, int64_t begin,
 
 /* --- what the machine offers ------------------------------------------------------------------------------------------------------ */
 
-double limit_fma(int64_t turns) {
-    __m512 a = _mm512_set1_ps(1.0000001f), b = _mm512_set1_ps(0.9999999f), c[16];
-    for (int i = 0; i < 16; i++)
-        c[i] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < turns; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
-            __asm__ volatile("vfmadd231ps %1, %2, %0" : "+v"(c[i]) : "v"(a), "v"(b));
-    return (double)turns * 16 * 32;
-}
-double limit_i16(int64_t turns) {
-    __m512i a = _mm512_set1_epi16(1), c[16];
-    for (int i = 0; i < 16; i++)
-        c[i] = _mm512_setzero_si512();
-    for (int64_t k = 0; k < turns; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
-            __asm__ volatile("vpdpwssd %1, %1, %0" : "+v"(c[i]) : "v"(a));
-    return (double)turns * 16 * 64;
-}
-double limit_i8(int64_t turns) {
-    __m512i a = _mm512_set1_epi8(1), c[16];
-    for (int i = 0; i < 16; i++)
-        c[i] = _mm512_setzero_si512();
-    for (int64_t k = 0; k < turns; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
-            __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(c[i]) : "v"(a));
-    return (double)turns * 16 * 128;
-}
-double limit_bf16(int64_t turns) {
-    __m512i a = _mm512_setzero_si512();
-    __m512 c[16];
-    for (int i = 0; i < 16; i++)
-        c[i] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < turns; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
-            __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(c[i]) : "v"(a));
-    return (double)turns * 16 * 64;
-}
+#define SIXTEEN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+#define ZERO(i) __m512i c##i = _mm512_setzero_si512();
+#define LIMIT(name, instruction, per_turn)                                                                                                 \
+    double name(int64_t turns) {                                                                                                           \
+        __m512i a = _mm512_setzero_si512();                                                                                                \
+        SIXTEEN(ZERO)                                                                                                                      \
+        for (int64_t k = 0; k < turns; k++) {                                                                                              \
+            SIXTEEN(instruction)                                                                                                           \
+        }                                                                                                                                  \
+        return (double)turns * 16 * per_turn;                                                                                              \
+    }
+#define FMA(i) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+v"(c##i) : "v"(a));
+#define I16(i) __asm__ volatile("vpdpwssd %1, %1, %0" : "+v"(c##i) : "v"(a));
+#define I8(i) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(c##i) : "v"(a));
+#define BF16(i) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(c##i) : "v"(a));
+LIMIT(limit_fma, FMA, 32)
+LIMIT(limit_i16, I16, 64)
+LIMIT(limit_i8, I8, 128)
+LIMIT(limit_bf16, BF16, 64)
+
 int64_t limit_read(const void *p, int64_t bytes) {
     __m512i a[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int64_t i = 0; i < bytes; i += 256)

@@ -23,6 +23,7 @@ typedef struct cover {
     int64_t align; /* base is a multiple of it */
     val turn, lo;  /* base = lo + turn * stride, where turn is not NULL: so that base / m stays a multiple of turn */
     int64_t stride, lo_align;
+    int64_t first; /* added to lo + turn * stride */
     int depth;     /* loops around */
 } cover;
 
@@ -160,6 +161,7 @@ void aq_emit_sincos(emitter *e, val angle, val *out_sin, val *out_cos); /* angle
 /* emit_acc.c */
 void aq_emit_acc_open(emitter *e, const aq_stmt *s, aq_id first_sibling);
 void aq_emit_update(emitter *e, const aq_stmt *s);
+void aq_emit_updates(emitter *e, aq_id first); /* a list of nothing but updates, none of attend */
 val aq_emit_tile_read(emitter *e, aq_id tile, int part); /* part -1: the finished value */
 int aq_emit_component(const emitter *e, const aq_tile *t, int n_axes);
 typedef struct axes_set {

@@ -251,10 +251,40 @@ static void step(emitter *e, const aq_stmt *s, aq_id index, const val *p, val *o
     merge(e, monoid, p, one, out);
 }
 
-void aq_emit_update(emitter *e, const aq_stmt *s) {
+/* What the update of one statement iterates over: reduced axes first, so that each accumulator takes its elements in order. */
+typedef struct plan {
+    const aq_stmt *s;
+    axes_set set;
+    int n_reduced;
+    aq_id lane_axis; /* reduced */
+} plan;
+
+static plan plan_of(emitter *e, const aq_stmt *s) {
     const aq_tile *t = &e->n->tiles.at[s->tile];
-    tile_state *state = &e->tile[s->tile];
-    if (t->monoid == AQ_MONOID_attend) {
+    plan p = {.s = s, .set = aq_emit_reduced(e, s)};
+    p.n_reduced = p.set.n;
+    p.lane_axis = aq_emit_lane_axis(e, p.set.axis, p.set.n);
+    aq_emit_add_axes(&p.set, t->axes, t->n_axes, NULL, 0);
+    return p;
+}
+
+/* The element at e->at into its accumulator. */
+static void update_at(emitter *e, const plan *p) {
+    const aq_tile *t = &e->n->tiles.at[p->s->tile];
+    tile_state *state = &e->tile[p->s->tile];
+    int parts = aq_monoid_of(t->monoid)->parts, stride = state->components * state->partials;
+    val *at = &state->at[aq_emit_component(e, t, t->n_axes) * state->partials + (p->lane_axis ? e->at[p->lane_axis] % state->partials : 0)];
+    val old[2] = {at[0], parts > 1 ? at[stride] : NULL}, new[2];
+    step(e, p->s, p->n_reduced ? p->set.axis[0] : 0, old, new);
+    val yes = aq_emit_inside(e, p->set.axis, p->n_reduced), mask = p->lane_axis ? aq_emit_mask(e, p->lane_axis) : NULL;
+    if (mask)
+        yes = yes ? e->l->BuildAnd(e->b, mask, aq_emit_splat(e, yes, lanes_of(e, mask)), "") : mask;
+    for (int i = 0; i < parts; i++)
+        at[i * stride] = keep_where(e, yes, old[i], new[i]);
+}
+
+void aq_emit_update(emitter *e, const aq_stmt *s) {
+    if (e->n->tiles.at[s->tile].monoid == AQ_MONOID_attend) {
         aq_emit_attend(e, s);
         return;
     }
@@ -262,21 +292,27 @@ void aq_emit_update(emitter *e, const aq_stmt *s) {
         aq_emit_block_dot(e, s);
         return;
     }
-    axes_set set = aq_emit_reduced(e, s);
-    int n_reduced = set.n, parts = aq_monoid_of(t->monoid)->parts, stride = state->components * state->partials;
-    aq_id lane_axis = aq_emit_lane_axis(e, set.axis, n_reduced);
-    aq_emit_add_axes(&set, t->axes, t->n_axes, NULL, 0);
-    for (int more = aq_emit_next(e, &set, 1); more; more = aq_emit_next(e, &set, 0)) {
-        val *at = &state->at[aq_emit_component(e, t, t->n_axes) * state->partials + (lane_axis ? e->at[lane_axis] % state->partials : 0)];
-        val p[2] = {at[0], parts > 1 ? at[stride] : NULL}, r[2];
-        step(e, s, n_reduced ? set.axis[0] : 0, p, r);
-        val yes = lane_axis ? aq_emit_mask(e, lane_axis) : aq_emit_inside(e, set.axis, n_reduced);
-        if (lane_axis && yes && n_reduced > 1) { /* unrolled reduced axes beside the lanes */
-            val inside = aq_emit_inside(e, set.axis, n_reduced);
-            yes = inside ? e->l->BuildAnd(e->b, yes, aq_emit_splat(e, inside, lanes_of(e, yes)), "") : yes;
-        } else if (lane_axis && !yes)
-            yes = aq_emit_inside(e, set.axis, n_reduced);
-        for (int i = 0; i < parts; i++)
-            at[i * stride] = keep_where(e, yes, p[i], r[i]);
+    plan p = plan_of(e, s);
+    for (int more = aq_emit_next(e, &p.set, 1); more; more = aq_emit_next(e, &p.set, 0))
+        update_at(e, &p);
+}
+
+void aq_emit_updates(emitter *e, aq_id first) {
+    enum { MANY = 8 };
+    plan p[MANY];
+    int n = 0, together = 1;
+    aq_emit_forget(e);
+    memset(e->at, 0, sizeof e->at);
+    for (aq_id id = first; id && n < MANY; id = e->n->stmts.at[id].next, n++) {
+        p[n] = plan_of(e, &e->n->stmts.at[id]);
+        together = together && p[n].set.n == p[0].set.n && !memcmp(p[n].set.axis, p[0].set.axis, sizeof p[n].set.axis);
+        together = together && (n < MANY - 1 || !e->n->stmts.at[id].next);
     }
+    if (!together) {
+        aq_emit_list(e, first);
+        return;
+    }
+    for (int more = aq_emit_next(e, &p[0].set, 1); more; more = aq_emit_next(e, &p[0].set, 0))
+        for (int i = 0; i < n; i++)
+            update_at(e, &p[i]);
 }

@@ -144,7 +144,7 @@ typedef struct work {
 /* o += p[s] v[s,e] for `step` positions from `at` (relative to the turn). */
 static void accumulate(emitter *e, work *w, val at, int step) {
     cover *c = &e->cover[w->axis];
-    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0, w->turn.depth};
+    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0, 0, w->turn.depth};
     aq_emit_forget(e);
     for (int k = 0; k < step; k++) {
         val bytes = e->l->BuildMul(e->b, at, k64(e, 4), "");

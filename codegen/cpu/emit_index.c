@@ -181,7 +181,7 @@ ix aq_emit_axis_index(emitter *e, aq_id axis) {
     const cover *c = &e->cover[axis];
     int64_t u = e->at[axis];
     if (c->turn && (!c->end || u == 0)) {
-        ix r = {.var = c->lo, .turn = c->turn, .stride = c->stride, .c = c->lanes ? u * c->lanes : u, .coef = c->lanes ? 1 : 0, .align = c->lo_align, .nonneg = 1};
+        ix r = {.var = c->lo, .turn = c->turn, .stride = c->stride, .c = c->first + (c->lanes ? u * c->lanes : u), .coef = c->lanes ? 1 : 0, .align = c->lo_align, .nonneg = 1};
         if (!c->lo || (e->l->IsConstant(c->lo) && !e->l->ConstIntGetZExtValue(c->lo)))
             r.var = NULL, r.align = VERY;
         return r;

@@ -161,12 +161,34 @@ static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
     return step;
 }
 
+static int is_block_dot(const emitter *e, aq_id first) {
+    for (aq_id id = first; id; id = e->n->stmts.at[id].next)
+        if (aq_emit_is_block_dot(e, e->n->stmts.at[id].expr[0]))
+            return 1;
+    return 0;
+}
+
+/* One turn. Updates alone are built element by element of the reduced axis, so that what two accumulators share is loaded once and soon done
+ * with: two matrices times the same rows would spill otherwise. */
 static void body(emitter *e, const aq_stmt *s, cover c) {
     cover old = e->cover[s->axis];
+    int64_t step = c.step;
+    int single = !s->lanes && !c.end && only_updates(e, s) && !is_block_dot(e, s->first_child);
     c.lanes = s->lanes;
     c.depth = ++e->depth;
-    e->cover[s->axis] = c;
-    aq_emit_list(e, s->first_child);
+    val base = c.base;
+    if (single)
+        c.step = 1;
+    for (int64_t u = 0; u < (single ? step : 1); u++) {
+        c.first = u;
+        c.base = u ? e->l->BuildAdd(e->b, base, k64(e, u), "") : base;
+        c.align = u ? 1 : c.align;
+        e->cover[s->axis] = c;
+        if (single)
+            aq_emit_updates(e, s->first_child);
+        else
+            aq_emit_list(e, s->first_child);
+    }
     e->depth--;
     e->cover[s->axis] = old;
 }
@@ -194,7 +216,7 @@ static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t ste
     val turn = e->l->BuildPhi(e->b, e->i64, "");
     make_phis(e, &c, pre, in);
     val base = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turn, k64(e, step), ""), "");
-    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align, 0});
+    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align, 0, 0});
     block last = e->l->GetInsertBlock(e->b);
     val next = e->l->BuildNUWAdd(e->b, turn, k64(e, 1), "");
     e->l->SetNSW(next, 1);
@@ -222,7 +244,7 @@ static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step,
     save(e, &c, before);
     e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, i, r->hi, ""), cut, done);
     e->l->PositionBuilderAtEnd(e->b, cut);
-    body(e, s, (cover){step, 0, i, r->hi, common(r->align, step), NULL, NULL, 0, 0, 0});
+    body(e, s, (cover){step, 0, i, r->hi, common(r->align, step), NULL, NULL, 0, 0, 0, 0});
     block last = e->l->GetInsertBlock(e->b);
     save(e, &c, after);
     e->l->BuildBr(e->b, done);
@@ -243,7 +265,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     }
     int64_t turns = r.span / step, rest = r.span % step;
     if (turns == 1)
-        body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0, 0});
+        body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0, 0, 0});
     else if (turns > 1)
         whole_turns(e, s, &r, step, 1);
     if (!rest)
@@ -251,7 +273,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");
     int ragged = s->lanes && rest % s->lanes;
     int64_t align = common(r.align, turns ? step : (int64_t)1 << 40);
-    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0, 0});
+    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0, 0, 0});
 }
 
 /* --- work items ------------------------------------------------------------------------------------------------------------------ */
@@ -279,7 +301,7 @@ static void enter_tiles(emitter *e, const aq_stmt *s, val index, block skip) {
     if (!a->extent.sym && a->extent.k <= step)
         base = k64(e, 0), align = (int64_t)1 << 40;
     val turn = e->l->IsConstant(base) ? NULL : index;
-    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40, e->depth + 1};
+    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40, 0, e->depth + 1};
 }
 
 void aq_emit_tree(emitter *e, aq_id tree, val item) {
