@@ -19,10 +19,10 @@ LAYERS = {
     "runtime": RUNTIME_MAY,
     "frontend": ["frontend", "passes", "codegen", "runtime", "ir"],
     "tests": ["tests", "frontend", "passes", "codegen", "runtime", "ir"],
-    "bench": ["bench", "frontend", "passes", "codegen", "runtime", "ir"],
+    "bench": ["bench", "tests", "frontend", "passes", "codegen", "runtime", "ir"],
 }
-# The public headers, and the one header of ours that they need.
-PUBLIC = ["frontend/aquila.h", "runtime/aquila_rt.h", "ir/status.h"]
+# The public headers, and the headers of ours that they need.
+PUBLIC = ["frontend/aquila.h", "runtime/aquila_rt.h", "ir/status.h", "ir/arena.h"]
 # Third-party headers and the one place each may be used in.
 FOREIGN = {
     "cjson/": "frontend/", "utf8proc.h": "frontend/", "histedit.h": "frontend/cli/", "editline/": "frontend/cli/",
