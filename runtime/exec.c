@@ -3,7 +3,8 @@
  *
  * Every worker walks the list itself; a phase ends with a barrier. A phase without items (a prefill chunk that wants no logits: O = 0) is
  * passed by all workers without one. Static phases give worker w the items [count*w/n, count*(w+1)/n); ragged ones are handed out by a
- * shared counter, about 8 helpings a worker. Alone, a worker calls each function once, over all items. */
+ * shared counter, about 8 helpings a worker, from the end: later tokens see more positions, and the long items should come first. Alone, a
+ * worker calls each function once, over all items. */
 #include "runtime/internal.h"
 
 #include "ir/clock.h"
@@ -85,8 +86,8 @@ static void run_phase(aq_rt_session *s, const aq_rt_exec *e, uint32_t k, int w, 
     } else if (s->plan->tables.phases[phase].ragged) {
         int64_t chunk = n / ((int64_t)workers * HELPINGS);
         chunk = chunk ? chunk : 1;
-        while ((begin = aq_team_take(s->team, chunk)) < n)
-            kernel(e->arg, s->sym, local, begin, begin + chunk < n ? begin + chunk : n);
+        while ((end = n - aq_team_take(s->team, chunk)) > 0)
+            kernel(e->arg, s->sym, local, end > chunk ? end - chunk : 0, end);
     } else {
         share(n, w, workers, &begin, &end);
         if (begin < end)
