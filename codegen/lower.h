@@ -17,8 +17,8 @@ typedef struct aq_low_value { /* by value of the module; only those of the regio
     uint8_t made;             /* aq_made; PHASE: kept */
     uint8_t heavy;            /* a reduction or contraction is in its cone (kept values cut the cone) */
     uint8_t in_region;
-    int16_t phase;            /* the first in which it can be computed; a kept value is stored then */
-    uint32_t stamp;           /* the walk that last saw it */
+    int16_t phase;  /* the first in which it can be computed; a kept value is stored then */
+    uint32_t stamp; /* the walk that last saw it */
 } aq_low_value;
 
 /* Something to store: a result of the region or a kept value. */
@@ -59,10 +59,10 @@ typedef struct aq_lower_state {
     AQ_VEC(int) tile_level;     /* by tile */
     AQ_VEC(uint32_t) tile_mask; /* by tile: bit by axis */
     aq_low_level level[AQ_MAX_LOOPS + 1];
-    int depth, base;            /* innermost open loop; innermost `tiles` of the tree */
+    int depth, base; /* innermost open loop; innermost `tiles` of the tree */
     uint32_t next_uid;
     aq_id root, root_index[AQ_MAX_RANK]; /* what is being stored, for reductions that look for company */
-    aq_id force;                /* a value that must be kept after all: start again */
+    aq_id force;                         /* a value that must be kept after all: start again */
     uint32_t stamp;
 } aq_lower_state;
 
@@ -71,6 +71,8 @@ aq_status aq_low_refuse(aq_lower_state *l, aq_id value, const char *format, ...)
 /* ---- lower_args.c ---- */
 /* "%q", "$k", or op and number within the region where it has no name: "rms", "rms.2". */
 const char *aq_low_value_name(const aq_module *m, const aq_body *b, aq_id value, char *buf, size_t size);
+/* The layout of what stands for a param: of a weight or state by its row, else ROWS. */
+aq_layout aq_low_layout_of(const aq_module *m, aq_id body, uint32_t param);
 AQ_MUST_USE aq_status aq_low_buffers(aq_lower_state *l, aq_id body);
 AQ_MUST_USE aq_status aq_low_add_buf(aq_lower_state *l, const char *name, aq_buf_role role, aq_type type, aq_layout layout, aq_id *out);
 /* The buffer of a batch param's field; 0 if the region does not read it. */
@@ -82,6 +84,8 @@ const aq_value_plan *aq_low_value_plan(const aq_module *m, const aq_body *b, con
 AQ_MUST_USE aq_status aq_low_place(aq_lower_state *l);
 const aq_node *aq_low_node(const aq_lower_state *l, aq_id value); /* NULL for params and constants */
 int aq_low_is_reduction(const aq_node *n);
+/* A reduction along a last axis in the cone of v, whose value may be kept itself. */
+int aq_low_has_row_sum(aq_lower_state *l, aq_id v);
 /* The same bytes in row-major order: heads, merge, reshape. */
 int aq_low_is_flat_view(const aq_node *n);
 
@@ -144,7 +148,7 @@ const aq_axis_plan *aq_low_plan(const aq_lower_state *l, int is_kept, char lette
 AQ_MUST_USE aq_status aq_low_stored(aq_lower_state *l, const aq_low_root *r, const aq_id *index, aq_id *out);
 
 /* ---- attend.c ---- */
-aq_id aq_low_attend_of(const aq_lower_state *l); /* the first attend of the region, 0 if none */
+aq_id aq_low_attend_of(const aq_lower_state *l);   /* the first attend of the region, 0 if none */
 int aq_low_has_attend(aq_lower_state *l, aq_id v); /* lower_place.c: in the cone of v, up to what is kept */
 /* Can this root be stored by the loops of the attend below it: is it a map of its elements? */
 int aq_low_attend_fits(aq_lower_state *l, const aq_low_root *r);

@@ -124,7 +124,7 @@ aq_status aq_low_add_buf(aq_lower_state *l, const char *name, aq_buf_role role, 
 }
 
 /* The layout of the weight or state that stands for param `index`, by the node that uses the region; ROWS for ordinary values. */
-static aq_layout layout_of(const aq_module *m, aq_id body, uint32_t index) {
+aq_layout aq_low_layout_of(const aq_module *m, aq_id body, uint32_t index) {
     for (aq_id i = 1; i < m->nodes.n; i++) {
         const aq_node *n = &m->nodes.at[i];
         if (n->op != AQ_OP_fused || n->body != body || index >= n->n_in)
@@ -164,7 +164,7 @@ static aq_status param_buf(aq_lower_state *l, aq_id body, uint32_t index) {
     char name[100] = "%";
     aq_low_value_name(l->m, l->b, param, name + 1, sizeof name - 1);
     aq_low_value *info = &l->value[param];
-    aq_layout layout = layout_of(l->m, body, index);
+    aq_layout layout = aq_low_layout_of(l->m, body, index);
     info->shape_of = param;
     if (value_of(l->m, v->origin)->kind == AQ_VALUE_WEIGHT)
         name[0] = '@';

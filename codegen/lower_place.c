@@ -199,6 +199,18 @@ static aq_status find_phases(aq_lower_state *l) {
     return AQ_OK;
 }
 
+static int is_row_sum(const aq_lower_state *l, aq_id v) {
+    return (aq_op_of(aq_low_node(l, v)->op)->traits & AQ_REDUCE) != 0;
+}
+
+int aq_low_has_row_sum(aq_lower_state *l, aq_id v) {
+    const aq_node *n = aq_low_node(l, v);
+    for (int k = 0; n && k < n->n_in; k++) /* v itself may be kept: look below it */
+        if (below(l, aq_node_in(l->m, n)[k], is_row_sum))
+            return 1;
+    return n && is_row_sum(l, v);
+}
+
 static int is_attend(const aq_lower_state *l, aq_id v) {
     return aq_low_node(l, v)->op == AQ_OP_attend;
 }

@@ -29,10 +29,19 @@ static char letter_of(const aq_type *t, int d) {
     return d == 0 ? 't' : d == 1 ? 'h' : 'g';
 }
 
-/* The plan of one axis with everything filled in. unit: what steps must be a multiple of. */
-static aq_axis_plan settled(const aq_lower_state *l, const aq_low_root *r, char letter, aq_dim extent, int is_block) {
+/* What an axis gets that no plan speaks of. A row that is reduced as a whole is one work item; plain maps are cut into pieces. */
+static aq_axis_plan usual(char letter, int is_row) {
+    if (letter != 'n')
+        return (aq_axis_plan){.step = {1}, .role = {AQ_ROLE_TILES}};
+    if (is_row)
+        return (aq_axis_plan){.step = {64}, .lanes = 16, .role = {AQ_ROLE_FOR}};
+    return (aq_axis_plan){.step = {256, 64}, .lanes = 16, .role = {AQ_ROLE_TILES}};
+}
+
+/* The plan of one axis with everything filled in. */
+static aq_axis_plan settled(aq_lower_state *l, const aq_low_root *r, char letter, aq_dim extent, int is_block) {
     const aq_axis_plan *given = aq_low_plan(l, r->is_kept, letter);
-    aq_axis_plan p = {.step = {letter == 'n' ? (is_block ? 32 : 16) : 1, 0, 0}, .lanes = letter == 'n' ? 16 : 0};
+    aq_axis_plan p = usual(letter, aq_low_has_row_sum(l, r->value));
     if (given)
         p = *given;
     if (!p.step[0])
@@ -43,6 +52,10 @@ static aq_axis_plan settled(const aq_lower_state *l, const aq_low_root *r, char 
     for (int k = 0; k < 3 && p.step[k]; k++)
         if (!extent.sym && p.step[k] > extent.k)
             p.step[k] = (int32_t)((extent.k + unit - 1) / unit * unit);
+    while (p.step[1] && p.step[1] >= p.step[0]) { /* a loop of one turn */
+        p.step[1] = p.step[2];
+        p.step[2] = 0;
+    }
     return p;
 }
 

@@ -1,0 +1,158 @@
+/* schedule.c: the schedule a region gets when nobody has tuned it: always legal (aq_lower fills in what it does not say), and good where
+ * it matters: dots of panels keep a tile of accumulators in registers, rows are normalised one a work item, attention keeps its rows'
+ * scores in registers and is split where tokens are few.
+ *
+ * The figures: an AVX-512 core has 32 registers of 16 numbers: 6 tokens x 32 columns is 12 accumulators, and as many sums of integers
+ * beside them for blocks; dots that share a loop share the budget. x86-64-v3 has half the registers at half the width. Blocks of tokens are
+ * as many as keep their activations in half of L2 while the columns go by. */
+#include "codegen/lower.h"
+
+#include <string.h>
+
+typedef struct look { /* what the region holds */
+    int dots, blocks, panels, rows_layout, row_sums;
+    int dots_together; /* the most that share a loop */
+    int64_t k;         /* the longest sum of a dot */
+    aq_id token_sym;   /* of the first result's first axis */
+    const aq_node *attend;
+} look;
+
+static const aq_type *in_type(const aq_module *m, const aq_node *n, int i) {
+    return &m->values.at[aq_node_in(m, n)[i]].type;
+}
+
+/* The layout that the fused node of `body` has for a param; ROWS for anything else. */
+static aq_layout layout_of(const aq_module *m, aq_id body, aq_id value) {
+    const aq_body *b = &m->bodies.at[body];
+    for (uint32_t p = 0; p < b->params.n; p++)
+        if (b->params.at[p] == value)
+            return aq_low_layout_of(m, body, p);
+    return AQ_LAYOUT_ROWS;
+}
+
+static void look_at_dot(const aq_module *m, aq_id body, const aq_node *n, look *w) {
+    w->dots++;
+    for (int i = 0; i < 2; i++) {
+        const aq_type *t = in_type(m, n, i);
+        aq_dim last = t->rank ? t->dim[t->rank - 1] : aq_dim_const(1);
+        w->blocks |= aq_dtype_of(t->dtype)->block > 1;
+        w->k = !last.sym && last.k > w->k ? last.k : w->k;
+        if (t->rank == 2 && m->values.at[aq_node_in(m, n)[i]].kind == AQ_VALUE_PARAM && i == 1) {
+            int panel = layout_of(m, body, aq_node_in(m, n)[i]) == AQ_LAYOUT_PANEL;
+            w->panels += panel;
+            w->rows_layout += !panel;
+        }
+    }
+}
+
+/* Dots of equal shapes whose results meet in one map: gate and up. */
+static int meet(const aq_module *m, const aq_body *b) {
+    for (uint32_t i = 0; i < b->nodes.n; i++) {
+        const aq_node *n = &m->nodes.at[b->nodes.at[i]];
+        int below = 0;
+        for (int k = 0; k < n->n_in && (aq_op_of(n->op)->traits & AQ_MAP); k++) {
+            aq_id v = aq_node_in(m, n)[k];
+            for (int up = 0; up < 4 && m->values.at[v].kind == AQ_VALUE_RESULT; up++) { /* through a chain of maps */
+                const aq_node *from = &m->nodes.at[m->values.at[v].node];
+                if (from->op == AQ_OP_dot) {
+                    below++;
+                    break;
+                }
+                if (!(aq_op_of(from->op)->traits & AQ_MAP) || !from->n_in)
+                    break;
+                v = aq_node_in(m, from)[0];
+            }
+        }
+        if (below >= 2)
+            return below;
+    }
+    return 1;
+}
+
+static look look_at(const aq_module *m, aq_id body) {
+    look w = {0};
+    const aq_body *b = &m->bodies.at[body];
+    for (uint32_t i = 0; i < b->nodes.n; i++) {
+        const aq_node *n = &m->nodes.at[b->nodes.at[i]];
+        if (n->op == AQ_OP_dot)
+            look_at_dot(m, body, n, &w);
+        if (n->op == AQ_OP_attend)
+            w.attend = n;
+        w.row_sums |= (aq_op_of(n->op)->traits & AQ_REDUCE) != 0;
+    }
+    w.dots_together = meet(m, b);
+    for (uint32_t i = 0; i < b->results.n && !w.token_sym; i++) {
+        const aq_type *t = &m->values.at[b->results.at[i]].type;
+        if (t->rank && !m->values.at[b->results.at[i]].state)
+            w.token_sym = t->dim[0].sym;
+    }
+    return w;
+}
+
+/* ---- writing it down ---- */
+
+static void axis(aq_schedule *s, const char *name, int32_t a, int32_t b, int16_t lanes, int is_for) {
+    aq_axis_plan *p = &s->axis[s->n_axes++];
+    *p = (aq_axis_plan){.axis = name, .step = {a, b, 0}, .lanes = lanes, .role = {is_for ? AQ_ROLE_FOR : AQ_ROLE_TILES}};
+}
+
+static int32_t at_least(int64_t x, int64_t lo) {
+    return (int32_t)(x < lo ? lo : x);
+}
+
+static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t t_hi, int wanted_rows) {
+    int wide = t->has_avx512 || t->is_ref, few = t_hi == 1 && !wanted_rows;
+    int32_t tokens = few || wanted_rows ? 1 : (wide ? 6 : 3) / w->dots_together;
+    if (w->rows_layout && !w->panels) { /* lanes along the sum; a few rows side by side */
+        tokens = few || wanted_rows ? 1 : 2;
+        axis(s, "n", few ? 4 : 64, few ? 0 : 4, 0, 0);
+        axis(s, "d", w->blocks ? 32 : few ? 64 : 32, 0, w->blocks ? 0 : 16, 0);
+    } else {
+        axis(s, "n", few && !w->blocks ? 64 : wide ? 32 : 16, 0, 16, 0);
+        axis(s, "d", w->blocks ? 32 : 4, 0, 0, 0);
+    }
+    tokens = at_least(tokens, 1);
+    if (!few && t_hi <= 8 && tokens > 4)
+        tokens = 4;
+    int64_t bytes = 9 * at_least(w->k, 1) / 4, block = (int64_t)t->l2_bytes / 2 / bytes / tokens * tokens;
+    block = block > 96 ? 96 / tokens * tokens : at_least(block, tokens);
+    if (few || (t_hi <= block && !wanted_rows))
+        axis(s, "t", tokens, 0, 0, 0);
+    else
+        axis(s, "t", wanted_rows ? 16 : (int32_t)block, tokens, 0, 0);
+}
+
+static void plan_attend(const aq_module *m, aq_schedule *s, const look *w, const aq_target *t, int64_t t_hi) {
+    int64_t group = in_type(m, w->attend, 0)->dim[1].k / in_type(m, w->attend, 1)->dim[1].k, rows = group,
+            most = t->has_avx512 || t->is_ref ? 12 : 4;
+    while (rows > most || group % rows)
+        rows--;
+    int64_t tokens = t_hi < most / rows ? t_hi : most / rows, positions = 16;
+    while (positions < 64 && 2 * positions / 16 * rows * tokens <= 2 * most)
+        positions *= 2;
+    axis(s, "t", at_least(tokens, 1), 0, 0, 0);
+    axis(s, "j", (int32_t)rows, 0, 0, 0);
+    axis(s, "s", (int32_t)positions, 0, 16, 0);
+    axis(s, "f", 4, 0, 0, 0);
+    axis(s, "e", 16, 0, 16, 0);
+    s->split = t_hi <= 8 ? 2 * AQ_PAGE : 0;
+}
+
+aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_schedule **out) {
+    aq_schedule *s;
+    (void)t_lo;
+    AQ_ALLOC(&m->arena, s, 1);
+    s->target = t->is_ref ? "ref" : t->has_avx512 ? "cpu.v4" : "cpu.v3";
+    look w = look_at(m, body);
+    aq_id T = aq_sym_find(m, "T", 1);
+    int wanted_rows = w.token_sym && T && w.token_sym != T;
+    if (w.attend)
+        plan_attend(m, s, &w, t, t_hi);
+    else if (w.dots)
+        plan_dots(s, &w, t, t_hi, wanted_rows);
+    else
+        axis(s, "t", 1, 0, 0, 0);
+    axis(s, "r", 64, 0, 16, 0);
+    *out = s;
+    return AQ_OK;
+}
