@@ -168,7 +168,7 @@ static void pack_q4(unsigned char *g, size_t r, const unsigned char *q) {
     }
 }
 
-static void pack_block(aq_dtype t, unsigned char *g, size_t r, const unsigned char *block) {
+static inline __attribute__((always_inline)) void pack_block(aq_dtype t, unsigned char *g, size_t r, const unsigned char *block) {
     if (t == AQ_Q8_0) {
         for (size_t j = 0; j < 8; j++)
             memcpy(g + (j * R + r) * 4, block + 2 + 4 * j, 4);
@@ -179,6 +179,14 @@ static void pack_block(aq_dtype t, unsigned char *g, size_t r, const unsigned ch
     memcpy(g + R * 16 + 2 * r, block, 2);
     if (t == AQ_Q4_1)
         memcpy(g + R * 18 + 2 * r, block + 2, 2);
+}
+
+static inline __attribute__((always_inline)) void pack_groups(aq_dtype t, const unsigned char *const *row, int rows, size_t groups, unsigned char *to,
+                                                              size_t block) {
+    size_t size = group_bytes(t);
+    for (size_t g = 0; g < groups; g++)
+        for (int r = 0; r < rows; r++)
+            pack_block(t, to + g * size, (size_t)r, row[r] + g * block);
 }
 
 /* Files promise no alignment. */
@@ -216,9 +224,11 @@ void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int
         for (int r = 0; r < rows; r++)
             row[r] = (const unsigned char *)src + (size_t)source_row(at + r, head_dim) * row_bytes;
         if (is_block(t)) {
-            for (size_t g = 0; g < (size_t)k / G; g++)
-                for (int r = 0; r < rows; r++)
-                    pack_block(t, to + g * group_bytes(t), (size_t)r, row[r] + g * info->bytes);
+            switch (t) { /* the type is a constant inside each loop */
+            case AQ_Q4_0: pack_groups(AQ_Q4_0, row, rows, (size_t)k / G, to, 18); break;
+            case AQ_Q4_1: pack_groups(AQ_Q4_1, row, rows, (size_t)k / G, to, 20); break;
+            default: pack_groups(AQ_Q8_0, row, rows, (size_t)k / G, to, 34); break;
+            }
             continue;
         }
         switch (info->bytes) {
