@@ -216,6 +216,9 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     t->add_bos = s->add_bos && t->bos >= 0;
     t->add_eos = s->add_eos && t->eos >= 0;
     t->unk_bytes = s->unk_bytes && t->unk >= 0;
+    for (uint32_t i = 0; t->unk_bytes && i < t->n_ranks; i++)
+        if (t->rank_id[i] == (uint32_t)t->unk)
+            return aq_fail(AQ_REFUSED, s->place, "the unk token is what merge %u makes: a token that no merge makes expected", i);
     return AQ_OK;
 }
 

@@ -115,10 +115,8 @@ static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint3
 typedef struct aq_merge_work {
     uint32_t *ids; /* symbols of the piece at hand, then its ids */
     size_t room;
-    void *ranks, *symbols; /* of merge_long.c: lists by rank; the piece */
+    void *ranks, *symbols; /* of merge_long.c: queues by rank; the piece */
     size_t ranks_size, symbols_size;
-    uint64_t *heap;
-    size_t n_heap, heap_room;
 } aq_merge_work;
 void aq_merge_work_close(aq_merge_work *w);
 /* Merges ids[0..n) in place by rank, then by position; returns what is left. n <= AQ_SHORT_PIECE. */

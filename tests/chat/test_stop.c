@@ -51,6 +51,8 @@ static void test_cases(void **state) {
     all_ways(aquila, 3, "", "", 0);
     static const char *const nested[] = {"abcd", "bc", "c", ""};
     all_ways(nested, 4, "xabcd", "xa", 1); /* bc is complete before abcd, and longer than c */
+    static const char *const shorter_first[] = {"c", "bc"};
+    all_ways(shorter_first, 2, "abc", "a", 1);
     static const char *const self[] = {"aab"};
     all_ways(self, 1, "aaaab!", "aa", 1);
     all_ways(self, 0, "anything", "anything", 0);

@@ -142,6 +142,37 @@ static void test_invalid_utf8(void **state) {
     aq_tokenizer_close(t);
 }
 
+/* One U+FFFD for each maximal subpart (Unicode 3.9), shown as '?', whatever tokens the bytes come in; a beginning waits. */
+static void test_decode_of_bad_bytes(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\xE4\xB8\xAD", "\xE4\xB8\xAD"}, {"\xE4\xB8x", "?x"},          {"\xED\xA0\x80", "???"},     {"\xED\x9F\xBF", "\xED\x9F\xBF"},
+        {"\xF0\x80\x80x", "???x"},      {"\xF0\x9F\x98", "?"},       {"\xF4\x90\x80\x80", "????"}, {"\xC0\x80\xC1", "???"},
+        {"\xE0\x9F\xBF", "???"},        {"\xFF\xFE z", "?? z"},       {"\xC3\xC3\xA9", "?\xC3\xA9"}, {"\xF4\x8F\xBF\xBF", "\xF4\x8F\xBF\xBF"},
+        {"a\xE4", "a?"},                {"\x80", "?"},                 {"\xF5\x80", "??"},            {"\xE4\xF0\x9F\x98\x80", "?\xF0\x9F\x98\x80"},
+    };
+    aq_tokenizer *t = vocab_open("gpt2");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char got[64] = "";
+        size_t n = 0, length = strlen(cases[i][0]);
+        aq_decoder d = aq_decoder_open(t, 1);
+        aq_bytes part;
+        for (size_t k = 0; k <= length; k++) {
+            int32_t id = k < length ? aq_tokenizer_find(t, cases[i][0] + k, 1) : 0;
+            assert_int_equal(k < length ? aq_decoder_push(&d, id, &part) : aq_decoder_finish(&d, &part), AQ_OK);
+            for (uint32_t b = 0; b < part.n; b++) {
+                int is_bad = memcmp(part.s + b, "\xEF\xBF\xBD", 3 < part.n - b ? 3 : part.n - b) == 0;
+                got[n++] = is_bad ? '?' : part.s[b];
+                b += is_bad ? 2 : 0;
+            }
+        }
+        got[n] = 0;
+        assert_string_equal(got, cases[i][1]);
+        aq_decoder_close(&d);
+    }
+    aq_tokenizer_close(t);
+}
+
 static void refuse(const char *json, const char *what) {
     aq_tokenizer *t;
     put("tokenizer.json", json);
@@ -166,6 +197,7 @@ static void test_refusals(void **state) {
     refuse("{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"use_regex\": false}," MODEL("") "}", "use_regex");
     refuse("{" BYTE_LEVEL ", \"post_processor\": {\"type\": \"RobertaProcessing\"}," MODEL("") "}", "post_processor \"RobertaProcessing\"");
     refuse("{" BYTE_LEVEL ", \"model\": {\"type\": \"Unigram\"}}", "the model \"Unigram\" is not supported: BPE expected");
+    refuse("{" BYTE_LEVEL "," MODEL(", \"unk_token\": \"ab\"") "}", "the unk token is what merge 0 makes");
     refuse("{" BYTE_LEVEL "," MODEL(", \"ignore_merges\": true") "}", "model.ignore_merges");
     refuse("{" BYTE_LEVEL "," MODEL(", \"byte_fallback\": true") "}", "model.byte_fallback");
     refuse("{" BYTE_LEVEL "," MODEL(", \"dropout\": 0.1") "}", "model.dropout");
@@ -240,6 +272,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(test_tokenizer_json), IN_FOLDER(test_added_tokens),              IN_FOLDER(test_slow_form),     IN_FOLDER(test_invalid_utf8),
         IN_FOLDER(test_refusals),       IN_FOLDER(test_refusals_of_the_slow_form), IN_FOLDER(test_out_of_memory),
+        cmocka_unit_test(test_decode_of_bad_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
