@@ -10,6 +10,8 @@ void hand_gate(void *const *buf, const int64_t *sym, void *local, int64_t begin,
 void hand_attend(void *const *buf, const int64_t *sym, void *local, int64_t begin, int64_t end);
 void hand_q4_1(void *const *buf, const int64_t *sym, void *local, int64_t begin, int64_t end);
 
+void hand_bf16_panel(const uint16_t *xb, const float *w, float *y, uint16_t *panel, int64_t T, int64_t N, int64_t K, int64_t row);
+
 /* Operations done in so many turns, by registers alone. */
 double limit_fma(int64_t turns);
 double limit_i16(int64_t turns);

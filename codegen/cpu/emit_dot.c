@@ -7,6 +7,8 @@
  * the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane. */
 #include "codegen/cpu/emit_block.h"
 
+#include <float.h>
+
 enum { MAX_SIDES = 64, MAX_PARTS = 4 };
 
 int aq_emit_is_block_dot(const emitter *e, aq_id expr) {
@@ -93,13 +95,16 @@ static val shift_words(emitter *e, val v, int left, int right) {
 typedef struct plan {
     int quads;           /* pieces are quads of bytes, else pairs of 16 bits */
     int pieces;          /* of a word */
-    int zero;            /* taken off every weight as it is unpacked, through the start of the sum */
+    int zero;            /* taken off every weight through the start of the sum */
+    int take_off;        /* .. or from every piece as it is unpacked: cheaper once more rows share it */
     int widen_act;       /* a8 words are widened to pairs */
 } plan;
 
 static plan plan_of(const emitter *e, const side *w, const side *a) {
-    if (a->dtype == AQ_A16)
-        return (plan){.pieces = w->form.nibbles ? 4 : 2, .zero = w->form.zero};
+    if (a->dtype == AQ_A16) {
+        int each = a->n > 2 * w->n; /* 10 scalar instructions a row against 16 vector ones a panel */
+        return (plan){.pieces = w->form.nibbles ? 4 : 2, .zero = each ? 0 : w->form.zero, .take_off = each ? w->form.zero : 0};
+    }
     if (w->form.nibbles)
         return (plan){.quads = 1, .pieces = 2, .zero = w->form.zero};
     if (e->target->has_vnni)
@@ -112,8 +117,14 @@ static val piece_of(emitter *e, const side *w, const plan *p, val word, int i) {
         return mask_with(e, shift_right(e, word, 4 * i), 0x0f0f0f0f);
     if (p->quads)
         return e->l->BuildXor(e->b, word, aq_emit_int_like(e, word, (int32_t)0x80808080), "");
-    if (w->form.nibbles)
-        return mask_with(e, shift_right(e, word, 4 * i), 0x000f000f);
+    if (w->form.nibbles) {
+        val v = mask_with(e, shift_right(e, word, 4 * i), 0x000f000f);
+        if (!p->take_off)
+            return v;
+        v = as_lanes(e, v, e->i16, 32);
+        v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
+        return as_lanes(e, v, e->i32, 16);
+    }
     return shift_words(e, word, i == 0 ? 8 : 0, 8);
 }
 
@@ -130,15 +141,14 @@ static val spread_act(emitter *e, const side *a, const plan *p, int position, in
     return p->widen_act ? shift_words(e, v, i == 0 ? 8 : 0, 8) : v;
 }
 
-/* -zero * (sum of the integers of the activation block), spread. */
+/* -zero * (sum of the integers of the activation block), spread. d is 0 or a normal number (emit_block.c), so the quotient is right to 1/8. */
 static val start_of(emitter *e, const side *a, const plan *p, int position) {
     val d = aq_emit_load_at(e, e->f32, a->group[position], 4), s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group[position], 4), 4);
-    val zero = e->l->ConstReal(e->f32, 0), none = e->l->BuildFCmp(e->b, LLVMRealOEQ, d, zero, "");
-    val r = e->l->BuildFDiv(e->b, s, e->l->BuildSelect(e->b, none, e->l->ConstReal(e->f32, 1), d, ""), "");
-    typ t = e->f32;
-    r = aq_emit_intrinsic(e, "llvm.roundeven", &t, 1, &r, 1);
-    r = e->l->BuildMul(e->b, e->l->BuildFPToSI(e->b, r, e->i32, ""), k32(e, -p->zero), "");
-    return aq_emit_splat(e, r, 16);
+    val least = e->l->ConstReal(e->f32, FLT_MIN);
+    d = e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, d, least, ""), d, least, "");
+    val four = e->l->BuildInsertElement(e->b, e->l->ConstNull(wide(e, e->f32, 4)), e->l->BuildFDiv(e->b, s, d, ""), k64(e, 0), "");
+    val r = aq_emit_intrinsic(e, "llvm.x86.sse.cvtss2si", NULL, 0, &four, 1); /* to nearest */
+    return aq_emit_splat(e, e->l->BuildMul(e->b, r, k32(e, -p->zero), ""), 16);
 }
 
 /* --- the fast form --------------------------------------------------------------------------------------------------------------- */
