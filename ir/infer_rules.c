@@ -76,9 +76,13 @@ aq_status aq_rule_rope(aq_rule *c, aq_type *out) {
     return AQ_OK;
 }
 
+/* Is d the number of a batch's tokens? */
+static int is_tokens(const aq_rule *c, aq_dim d) { return d.sym && d.k == 1 && d.sym == aq_sym_find(c->m, "T", 1); }
+
 aq_status aq_rule_append(aq_rule *c, aq_type *out) {
     const aq_value *s = aq_rule_in(c, 0), *x = aq_rule_in(c, 1);
-    int fits = s->state && x->type.rank == s->type.rank && s->type.rank > 0 && aq_is_float(x) && aq_rule_in(c, 2)->type.is_batch;
+    int fits = s->state && x->type.rank == s->type.rank && s->type.rank > 0 && aq_is_float(x) && aq_rule_in(c, 2)->type.is_batch &&
+               is_tokens(c, x->type.dim[0]);
     for (int i = 1; fits && i < s->type.rank; i++)
         fits = aq_dim_same(s->type.dim[i], x->type.dim[i]);
     if (!fits)
@@ -94,7 +98,7 @@ aq_status aq_rule_attend(aq_rule *c, aq_type *out) {
     for (int i = 0; i < 3; i++)
         if (!aq_is_float(aq_rule_in(c, i)) || aq_rule_in(c, i)->type.rank != 3)
             return aq_rule_refuse(c, "q [T, H, E], k and v [S, HKV, E] and a batch");
-    if (!aq_rule_in(c, 3)->type.is_batch || !aq_dim_same(q->dim[2], k->dim[2]) || !aq_dim_same(k->dim[0], v->dim[0]) || !aq_dim_same(k->dim[1], v->dim[1]))
+    if (!aq_rule_in(c, 3)->type.is_batch || !is_tokens(c, q->dim[0]) || !aq_dim_same(q->dim[2], k->dim[2]) || !aq_dim_same(k->dim[0], v->dim[0]) || !aq_dim_same(k->dim[1], v->dim[1]))
         return aq_rule_refuse(c, "q [T, H, E], k and v [S, HKV, E] and a batch");
     if (!is_number(q->dim[1], 1) || !is_number(k->dim[1], 1) || !is_number(v->dim[2], 1) || q->dim[1].k % k->dim[1].k)
         return aq_rule_refuse(c, "a number of heads that the kv heads divide");

@@ -2,7 +2,7 @@
  *   views outward   rope (heads m)            heads (rope m {dim})          so that a linear layer's rows meet rope before they are split
  *                   silu (heads m)            heads (silu m)                any map of one input; of two where both are the same view
  *   cancel          merge (heads m)           m                             and the reverse; transpose of transpose; reshape of reshape;
- *                                                                           views and casts that change nothing
+ *                                                                           views that change nothing, a cast of a cast
  *   numbers         mul 2, x                  mul x, 2                      right of ops that commute
  *                   mul x, 1   sub x, 0   div x, 1   neg (neg x)    x
  *                   mul x, -1                 neg x
@@ -43,11 +43,15 @@ static int is_number(const canon *c, aq_id v, double *out) {
     return x->kind == AQ_VALUE_CONST;
 }
 
-/* The old result is `v` from now on. */
+/* The old result is `v` from now on (not where a region would yield what was given to it). */
 static aq_status becomes(canon *c, aq_id v) {
     aq_module *m = c->r.m;
     aq_id old = m->nodes.at[c->node].out;
     aq_value *x = &m->values.at[v];
+    const aq_body *b = &m->bodies.at[c->r.body];
+    for (uint32_t i = 0; b->is_region && x->kind != AQ_VALUE_RESULT && i < b->results.n; i++)
+        if (aq_rebuild_value(&c->r, b->results.at[i]) == old)
+            return aq_rebuild_keep(&c->r, c->node); /* what a region yields is made in it */
     if (x->kind == AQ_VALUE_RESULT && !x->name)
         x->name = m->values.at[old].name;
     c->changed = 1;
@@ -153,7 +157,9 @@ static aq_status view(canon *c, aq_id id, int *done) {
     aq_id x = input(c, n, 0);
     if (n->op == AQ_OP_transpose)
         return transpose(c, n, done);
-    if ((n->op == AQ_OP_reshape || n->op == AQ_OP_slice || n->op == AQ_OP_cast) && same_type_as_result(c, n, x)) {
+    /* A cast to the type its operand has still rounds (ref holds f64): only the second of two goes. */
+    int nothing = n->op == AQ_OP_reshape || n->op == AQ_OP_slice || (n->op == AQ_OP_cast && maker(c, x, AQ_OP_cast));
+    if (nothing && same_type_as_result(c, n, x)) {
         *done = 1;
         return becomes(c, x);
     }

@@ -25,6 +25,8 @@ static void read_inputs_through_map(aq_rebuild *r, const aq_node *n) {
 
 aq_status aq_rebuild_keep(aq_rebuild *r, aq_id node) {
     read_inputs_through_map(r, &r->m->nodes.at[node]);
+    if (r->m->nodes.at[node].op == AQ_OP_fused)
+        aq_region_tidy(r->m, node);
     AQ_PUSH(&r->m->arena, &r->nodes, node);
     return AQ_OK;
 }

@@ -22,9 +22,12 @@ AQ_MUST_USE aq_status aq_rebuild_finish(aq_rebuild *r);
 aq_id aq_rebuild_value(const aq_rebuild *r, aq_id v);
 /* From now on `from` is `to`. */
 AQ_MUST_USE aq_status aq_rebuild_replace(aq_rebuild *r, aq_id from, aq_id to);
-/* Keeps an old node: its inputs are read through the map. */
+/* Keeps an old node: its inputs are read through the map; a region whose inputs became numbers or equal gets fewer. */
 AQ_MUST_USE aq_status aq_rebuild_keep(aq_rebuild *r, aq_id node);
 /* A new node of one result, layer and place in the text as node `like`'s; its result in *out_value. */
 AQ_MUST_USE aq_status aq_rebuild_add(aq_rebuild *r, aq_op op, const aq_id *in, int n_in, const aq_attr *attr, int n_attr, aq_id like, aq_id *out_value);
+
+/* rewrite.c: after the inputs of a fused node changed: a number given to the region goes inside, a value given twice is given once. */
+void aq_region_tidy(aq_module *m, aq_id node);
 
 #endif
