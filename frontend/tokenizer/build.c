@@ -7,6 +7,14 @@
 
 #include <string.h>
 
+/* Tables are at most half full, so an entry is hardly ever more than 50 slots from its place; a file that was made to collide would make
+ * every look-up slow. */
+enum { MOST_COLLISIONS = 1000 };
+
+static aq_status collides(const aq_tokenizer_source *s, const char *what) {
+    return aq_fail(AQ_REFUSED, s->place, "%s made to collide: no ordinary file does", what);
+}
+
 static uint32_t table_size(uint32_t entries) {
     uint32_t size = 64;
     while (size < entries * 2)
@@ -52,6 +60,8 @@ static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t 
         if (t->pieces[at].hash == hash && other.n == text.n && memcmp(other.s, text.s, text.n) == 0)
             return aq_fail(AQ_REFUSED, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
                            (int)s->vocab[id].n, s->vocab[id].s);
+        if (((at - hash) & t->piece_mask) > MOST_COLLISIONS)
+            return collides(s, "texts");
     }
     t->pieces[at] = (aq_piece_slot){hash, id};
     return AQ_OK;
@@ -130,7 +140,10 @@ static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint3
     uint64_t hash = aq_merge_hash(left, right);
     uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
     t->filter[bit >> 6] |= 1ull << (bit & 63);
-    *aq_merge_find(t, hash, left, right) = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
+    aq_merge_slot *slot = aq_merge_find(t, hash, left, right);
+    if ((((uint32_t)(slot - t->merges) - (uint32_t)hash) & t->merge_mask) > MOST_COLLISIONS)
+        return collides(s, "merges");
+    *slot = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
     t->rank_id[rank] = id;
     return AQ_OK;
 }
