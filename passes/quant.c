@@ -50,7 +50,8 @@ static aq_status open_matmul(quant *q, aq_id node) {
         else
             AQ_TRY(aq_rebuild_add(&q->r, AQ_OP_cast, &w, 1, &a, 1, node, &w));
     }
-    aq_attr spec = {.key = AQ_ATTR_spec, .text = m->values.at[x].type.rank == 3 ? "thk,nk->thn" : "tk,nk->tn"};
+    static const char *const specs[] = {"k,nk->n", "k,nk->n", "tk,nk->tn", "thk,nk->thn", "tshk,nk->tshn"}; /* by rank of x */
+    aq_attr spec = {.key = AQ_ATTR_spec, .text = specs[m->values.at[x].type.rank]};
     aq_id out, in[2] = {x, w};
     AQ_TRY(aq_rebuild_add(&q->r, AQ_OP_dot, in, 2, &spec, 1, node, &out));
     m->values.at[out].name = m->values.at[old].name;
@@ -86,10 +87,11 @@ static aq_status quant_body(aq_module *m, aq_id body, const aq_pass_options *o) 
 }
 
 aq_status aq_pass_quant(aq_module *m, const aq_pass_options *o) {
-    /* States first, all their versions with them: nothing but append and attend ever touches one. */
+    /* States first, all their versions with them, and the views of them that a text may have. */
     for (uint32_t v = 1; v < m->values.n; v++)
         if (m->values.at[v].kind == AQ_VALUE_STATE || m->values.at[v].state)
             m->values.at[v].type.dtype = o->kv;
+    AQ_TRY(aq_infer_refresh(m));
     for (uint32_t g = 0; g < m->graphs.n; g++)
         AQ_TRY(quant_body(m, m->graphs.at[g], o));
     return AQ_OK;

@@ -162,6 +162,25 @@ static void the_model_keeps_its_meaning(void **state) {
     aq_mem_free(text);
 }
 
+/* Any graph may be cut into kernels, not only models: fuse and what follows on random ones. A refusal is fine, a wrong number is not. */
+static void kernels_of_random_graphs_keep_their_meaning(void **state) {
+    (void)state;
+    int refused = 0;
+    for (uint64_t seed = 200; seed < 260; seed++) {
+        aq_pass_options o = {.target = "cpu", .activations = AQ_A16, .kv = AQ_F16, .panels = 1, .t_lo = seed % 2 ? 1 : 9, .t_hi = seed % 2 ? 1 : 64,
+                             .read_gb_per_s = 10, .gflops = 100, .launch_ns = 1000};
+        aq_module m;
+        aq_random_module(seed, 30, 0, &m, NULL);
+        CHECK(aq_pipeline_run(&m, &o, "expand,canon,cse,dce,quant", NULL, NULL, NULL, NULL, NULL));
+        aq_status status = aq_validate(&m, &o, "dce,fuse,cost,layout,order,buffers", seed, aq_ref_sample);
+        if (status != AQ_OK && status != AQ_REFUSED)
+            fail_msg("random module %d: %s", (int)seed, aq_error());
+        refused += status != AQ_OK;
+        aq_module_close(&m);
+    }
+    assert_in_range(refused, 0, 10);
+}
+
 /* validate must see what it is there for: a pass that breaks a number, one that breaks a shape, one that only rounds. */
 static aq_status break_a_number(aq_module *m, const aq_pass_options *o) {
     (void)o;
@@ -246,6 +265,7 @@ int main(void) {
         cmocka_unit_test(goldens),
         cmocka_unit_test(random_modules_keep_their_meaning),
         cmocka_unit_test(the_model_keeps_its_meaning),
+        cmocka_unit_test(kernels_of_random_graphs_keep_their_meaning),
         cmocka_unit_test(validate_sees_a_wrong_number),
         cmocka_unit_test(the_pipeline_checks_needs_counts_and_dumps),
         cmocka_unit_test(failing_allocations_are_clean),
