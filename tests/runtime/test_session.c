@@ -131,6 +131,11 @@ static void truncated_positions_are_forgotten(void **state) {
         assert_ok(aq_rt_feed(s, 0, a + keep, 140 - keep, 1, &logits));
         expect_logits(logits, a, 140);
     }
+    for (int64_t keep = 140; keep >= 0; keep -= 20) { /* its pages are free again: 3 in all */
+        assert_ok(aq_rt_truncate(s, 0, keep));
+        assert_int_equal(s->kv.n_spare, 3 - (keep + AQ_PAGE - 1) / AQ_PAGE);
+    }
+    assert_ok(aq_rt_feed(s, 0, a, 140, 1, &logits));
     assert_refused(AQ_REFUSED, "length 141 of sequence 0: expected 0 to 140", aq_rt_truncate(s, 0, 141));
     assert_refused(AQ_REFUSED, "sequence 1: expected 0 to 0", aq_rt_truncate(s, 1, 0));
     aq_rt_session_close(s);
@@ -200,7 +205,11 @@ static void interrupts(void **state) {
         assert_ok(aq_rt_feed(s, 0, tok + length, 1, 1, &logits)); /* and goes on as if nothing had been */
         expect_logits(logits, tok, length + 1);
         aq_rt_interrupt(s); /* before a feed: that one stops */
-        assert_refused(AQ_INTERRUPTED, "interrupted", aq_rt_feed(s, 0, tok, 1, 0, NULL));
+        length = aq_rt_length(s, 0);
+        int64_t spare = s->kv.n_spare;
+        assert_refused(AQ_INTERRUPTED, "interrupted", aq_rt_feed(s, 0, tok, 100, 0, NULL));
+        assert_int_equal(aq_rt_length(s, 0), length); /* nothing of it stays, pages neither */
+        assert_int_equal(s->kv.n_spare, spare);
         assert_ok(aq_rt_feed(s, 0, tok, 1, 0, NULL));
         aq_rt_interrupt(s);
         assert_refused(AQ_INTERRUPTED, "interrupted", aq_rt_feed(s, 0, tok, 0, 0, NULL));

@@ -131,6 +131,27 @@ static void kept_and_found(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* The file of one model under the name of another: of the same size, intact, and refused. */
+static void a_file_under_the_wrong_name(void **state) {
+    (void)state;
+    char first[4096], second[4096];
+    aq_rt_weights_close(bind_with(folder, 1));
+    count_files(first, sizeof first);
+    assert_ok(aq_file_make_folder(folder));
+    model.out[5] += 1;
+    snprintf(second, sizeof second, "%s.other", first);
+    assert_int_equal(rename(first, second), 0);
+    aq_rt_weights_close(bind_with(folder, 1));
+    DIR *d = opendir(folder);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.' && !strstr(e->d_name, ".other"))
+            snprintf(first, sizeof first, "%s/%s", folder, e->d_name);
+    closedir(d);
+    assert_int_equal(rename(second, first), 0);
+    aq_rt_weights_close(bind_with(folder, 1)); /* expects its own bytes */
+    empty_folder();
+}
+
 /* Each byte of the file changed, and each length of it: never trusted where it is looked at, never a crash; written again. */
 static void damaged_files_are_made_again(void **state) {
     (void)state;
@@ -304,6 +325,16 @@ static void large_matrices_of_every_type(void **state) {
             }
             aq_rt_weights_close(w);
         }
+        if (big.rotate) { /* the same bytes under another recipe: not the file that is there */
+            aq_rt_weights *w;
+            int64_t dim[2] = {big.n, big.k};
+            big.rotate = 0;
+            assert_ok(aq_rt_weights_bind(p, big_source, &model, folder, 2, NULL, NULL, &w));
+            for (int64_t row = 0; row < 64; row++)
+                assert_true(aq_layout_get(AQ_LAYOUT_PANEL, big.type, dim, 2, (int64_t[]){row, 3}, aq_rt_weight_at(w, 1)) ==
+                            aq_layout_get(AQ_LAYOUT_ROWS, big.type, dim, 2, (int64_t[]){row, 3}, big.data));
+            aq_rt_weights_close(w);
+        }
         aq_rt_plan_close(p);
         free(big.data);
         empty_folder();
@@ -331,7 +362,7 @@ static void every_allocation_may_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_memory),       cmocka_unit_test(kept_and_found),
-        cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
+        cmocka_unit_test(a_file_under_the_wrong_name), cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(several_at_once), cmocka_unit_test(wrong_tensors),
         cmocka_unit_test(large_matrices_of_every_type), cmocka_unit_test(every_allocation_may_fail),
     };
