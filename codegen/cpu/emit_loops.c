@@ -135,11 +135,23 @@ static int64_t common(int64_t a, int64_t b) {
     return a < 0 ? -a : a;
 }
 
+/* rope looks at the other element of its pair: both must be in the same turn. */
+static int has_rope(const emitter *e, aq_id expr) {
+    const aq_expr *x = &e->n->exprs.at[expr];
+    for (int i = 0; i < x->n_in; i++)
+        if (has_rope(e, x->in[i]))
+            return 1;
+    return x->kind == AQ_EXPR_OP && x->op == AQ_OP_rope;
+}
+
 static int only_updates(const emitter *e, const aq_stmt *loop) {
     for (aq_id id = loop->first_child; id; id = e->n->stmts.at[id].next) {
         const aq_stmt *s = &e->n->stmts.at[id];
         if (s->kind != AQ_STMT_UPDATE || e->n->tiles.at[s->tile].monoid == AQ_MONOID_attend)
             return 0;
+        for (int i = 0; i < s->n_expr; i++)
+            if (has_rope(e, s->expr[i]))
+                return 0;
     }
     return 1;
 }
