@@ -207,8 +207,12 @@ aq_status aq_ref_op_rows(aq_ref_exec *x, const aq_node *n) {
 }
 
 static aq_status same_elements(aq_ref_exec *x, const aq_node *n) {
-    aq_ref_val *out;
-    return aq_ref_share(x, n, aq_ref_in(x, n, 0), &out);
+    aq_ref_val *in = aq_ref_in(x, n, 0), *out;
+    if (!x->m->values.at[*aq_node_in(x->m, n)].state)
+        return aq_ref_share(x, n, in, &out);
+    AQ_TRY(aq_ref_result(x, n, &out)); /* the memory of a state may be written by the next append: a view keeps what it saw */
+    aq_ref_load(in, 0, aq_ref_count(&out->t), out->t.values);
+    return AQ_OK;
 }
 aq_status aq_ref_op_heads(aq_ref_exec *x, const aq_node *n) { return same_elements(x, n); }
 aq_status aq_ref_op_merge(aq_ref_exec *x, const aq_node *n) { return same_elements(x, n); }
