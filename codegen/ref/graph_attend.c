@@ -139,10 +139,10 @@ static aq_status find_rows(aq_ref_exec *x, aq_arena *arena, int causal, int64_t 
                        (long long)tokens);
     for (int64_t b = 0; b < sequences; b++) {
         int64_t *list;
-        if (len[b] < 0 || (len[b] + AQ_PAGE - 1) / AQ_PAGE > table || count[b] < 0 || start[b] < 0 || start[b] + (int64_t)count[b] > tokens)
+        if (len[b] < 0 || ((int64_t)len[b] + AQ_PAGE - 1) / AQ_PAGE > table || count[b] < 0 || start[b] < 0 || start[b] + (int64_t)count[b] > tokens)
             return aq_fail(AQ_REFUSED, x->m->file, "sequence %lld of length %d, tokens %d.. %d: expected what the batch and its page table hold",
                            (long long)b, len[b], start[b], count[b]);
-        AQ_ALLOC(arena, list, len[b] + 1);
+        AQ_ALLOC(arena, list, (int64_t)len[b] + 1);
         for (int64_t s = 0; s < len[b]; s++) {
             list[s] = (int64_t)pages[b * table + s / AQ_PAGE] * AQ_PAGE + s % AQ_PAGE;
             if (list[s] < 0 || list[s] >= cache_rows)
