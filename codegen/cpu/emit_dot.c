@@ -8,8 +8,9 @@
 #include "codegen/cpu/emit_block.h"
 
 #include <float.h>
+#include <string.h>
 
-enum { MAX_SIDES = 64, MAX_PARTS = 4 };
+enum { MAX_SIDES = 64, MAX_PARTS = 4, MAX_TOGETHER = 4 };
 
 int aq_emit_is_block_dot(const emitter *e, aq_id expr) {
     const aq_expr *x = &e->n->exprs.at[expr];
@@ -32,6 +33,8 @@ typedef struct dots {
     int components, w_of[256], a_of[256];
     int parts;             /* chains of integer sums of one component */
     val sum[256][MAX_PARTS];
+    axes_set reduced;
+    aq_id along;           /* the axis of the blocks */
 } dots;
 
 /* --- integer dot products of vectors --------------------------------------------------------------------------------------------- */
@@ -179,10 +182,11 @@ static void scale_and_add(emitter *e, dots *d, val yes) {
     }
 }
 
-static void fast_block(emitter *e, dots *d, val yes) {
+/* Starts the integer sums of one dot. */
+static plan start_sums(emitter *e, dots *d, int all_components) {
     plan p = plan_of(e, &d->w, &d->a);
     d->parts = 1;
-    while (d->parts < MAX_PARTS && d->parts * 2 <= d->w.form.words && d->components * d->parts * 2 <= 8)
+    while (d->parts < MAX_PARTS && d->parts * 2 <= d->w.form.words && all_components * d->parts * 2 <= 8)
         d->parts *= 2;
     val start[MAX_SIDES];
     for (int i = 0; p.zero && i < d->a.n; i++)
@@ -190,26 +194,44 @@ static void fast_block(emitter *e, dots *d, val yes) {
     for (int c = 0; c < d->components; c++)
         for (int i = 0; i < MAX_PARTS; i++)
             d->sum[c][i] = p.zero && i == 0 ? start[d->a_of[c]] : NULL;
-    for (int j = 0; j < d->w.form.words; j++) {
-        val word[MAX_SIDES];
-        for (int w = 0; w < d->w.n; w++)
-            word[w] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, d->w.group[w], 64 * j), 4);
-        for (int i = 0; i < p.pieces; i++) {
-            val act[MAX_SIDES];
-            for (int a = 0; a < d->a.n; a++)
-                act[a] = spread_act(e, &d->a, &p, a, act_word(&d->w, &d->a, &p, j, i), i);
-            for (int w = 0; w < d->w.n; w++) {
-                val piece = piece_of(e, &d->w, &p, word[w], i);
-                for (int c = 0; c < d->components; c++) {
-                    if (d->w_of[c] != w)
-                        continue;
-                    val *sum = &d->sum[c][j % d->parts];
-                    *sum = p.quads ? dot_quads(e, *sum, piece, act[d->a_of[c]]) : dot_pairs(e, *sum, piece, act[d->a_of[c]]);
-                }
-            }
+    return p;
+}
+
+/* Piece i of word j of all weights of the dot. */
+static void add_piece(emitter *e, dots *d, const plan *p, val *word, int j, int i) {
+    val act[MAX_SIDES];
+    for (int a = 0; a < d->a.n; a++)
+        act[a] = spread_act(e, &d->a, p, a, act_word(&d->w, &d->a, p, j, i), i);
+    for (int w = 0; w < d->w.n; w++) {
+        val piece = piece_of(e, &d->w, p, word[w], i);
+        for (int c = 0; c < d->components; c++) {
+            if (d->w_of[c] != w)
+                continue;
+            val *sum = &d->sum[c][j % d->parts];
+            *sum = p->quads ? dot_quads(e, *sum, piece, act[d->a_of[c]]) : dot_pairs(e, *sum, piece, act[d->a_of[c]]);
         }
     }
-    scale_and_add(e, d, yes);
+}
+
+/* One block of n dots of the same types, word by word side by side, so that an activation that they share is spread once and soon done with. */
+static void fast_blocks(emitter *e, dots **d, int n, val yes) {
+    plan p = {0};
+    int all = 0;
+    for (int k = 0; k < n; k++)
+        all += d[k]->components;
+    for (int k = 0; k < n; k++)
+        p = start_sums(e, d[k], all);
+    for (int j = 0; j < d[0]->w.form.words; j++) {
+        val word[MAX_TOGETHER][MAX_SIDES];
+        for (int k = 0; k < n; k++)
+            for (int w = 0; w < d[k]->w.n; w++)
+                word[k][w] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, d[k]->w.group[w], 64 * j), 4);
+        for (int i = 0; i < p.pieces; i++)
+            for (int k = 0; k < n; k++)
+                add_piece(e, d[k], &p, word[k], j, i);
+    }
+    for (int k = 0; k < n; k++)
+        scale_and_add(e, d[k], yes);
 }
 
 /* --- lane by lane ---------------------------------------------------------------------------------------------------------------- */
@@ -369,41 +391,74 @@ static aq_id block_axis(const emitter *e, aq_id index) {
     return a ? a : block_axis(e, x->in[1]);
 }
 
-void aq_emit_block_dot(emitter *e, const aq_stmt *s) {
+static dots *open_dots(emitter *e, const aq_stmt *s) {
     const aq_expr *x = &e->n->exprs.at[s->expr[0]];
     int first_is_act = aq_dtype_of(e->n->exprs.at[x->in[0]].dtype)->kind == AQ_KIND_ACT;
-    dots *d;
     void *p = NULL;
-    aq_emit_status(e, aq_arena_alloc(e->arena, 1, sizeof *d, &p));
-    if (!p)
-        return;
-    d = p;
+    aq_emit_status(e, aq_arena_alloc(e->arena, 1, sizeof(dots), &p));
+    dots *d = p;
+    if (!d)
+        return NULL;
     d->t = &e->n->tiles.at[s->tile];
     d->state = &e->tile[s->tile];
     d->components = d->state->n_values;
     d->w = side_of(e, d->t, x->in[first_is_act ? 1 : 0]);
     d->a = side_of(e, d->t, x->in[first_is_act ? 0 : 1]);
-    axes_set reduced = aq_emit_reduced(e, s), own = {{0}, 0};
-    aq_emit_add_axes(&own, d->t->axes, d->t->n_axes, NULL, 0);
+    d->reduced = aq_emit_reduced(e, s);
     const aq_expr *load = &e->n->exprs.at[d->w.load];
-    aq_id along = block_axis(e, load->in[load->n_in - 1]);
-    for (int more = aq_emit_next(e, &reduced, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &reduced, 0)) {
-        if (e->at[along] % 32) /* one block for 32 elements */
+    d->along = block_axis(e, load->in[load->n_in - 1]);
+    return d;
+}
+
+/* Which positions of the two sides meet in each component. */
+static void pair_sides(emitter *e, dots *d) {
+    axes_set own = {{0}, 0};
+    aq_emit_add_axes(&own, d->t->axes, d->t->n_axes, NULL, 0);
+    for (int more = aq_emit_next(e, &own, 1); more; more = aq_emit_next(e, &own, 0)) {
+        int c = aq_emit_component(e, d->t, d->t->n_axes);
+        d->w_of[c] = position(e, &d->w);
+        d->a_of[c] = position(e, &d->a);
+    }
+}
+
+void aq_emit_block_dot(emitter *e, const aq_stmt *s) {
+    dots *d = open_dots(e, s);
+    if (!d)
+        return;
+    for (int more = aq_emit_next(e, &d->reduced, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &d->reduced, 0)) {
+        if (e->at[d->along] % 32) /* one block for 32 elements */
             continue;
         int at[MAX_AXES];
-        for (int i = 0; i < reduced.n; i++)
-            at[i] = e->at[reduced.axis[i]];
-        val yes = aq_emit_inside(e, reduced.axis, reduced.n);
+        memcpy(at, e->at, sizeof at);
+        val yes = aq_emit_inside(e, d->reduced.axis, d->reduced.n);
         if (is_fast(e, d)) {
-            for (int more_own = aq_emit_next(e, &own, 1); more_own; more_own = aq_emit_next(e, &own, 0)) {
-                int c = aq_emit_component(e, d->t, d->t->n_axes);
-                d->w_of[c] = position(e, &d->w);
-                d->a_of[c] = position(e, &d->a);
-            }
-            fast_block(e, d, yes);
+            pair_sides(e, d);
+            fast_blocks(e, &d, 1, yes);
         } else
             slow_block(e, d, yes);
-        for (int i = 0; i < reduced.n; i++)
-            e->at[reduced.axis[i]] = at[i];
+        for (int i = 0; i < d->reduced.n; i++)
+            e->at[d->reduced.axis[i]] = at[d->reduced.axis[i]];
     }
+}
+
+int aq_emit_block_dots(emitter *e, aq_id first) {
+    dots *d[MAX_TOGETHER];
+    int n = 0;
+    aq_emit_forget(e);
+    memset(e->at, 0, sizeof e->at);
+    for (aq_id id = first; id; id = e->n->stmts.at[id].next, n++) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        if (n == MAX_TOGETHER || s->kind != AQ_STMT_UPDATE || !aq_emit_is_block_dot(e, s->expr[0]))
+            return 0;
+        d[n] = open_dots(e, s);
+        if (!d[n] || d[n]->reduced.n != 1 || e->cover[d[n]->along].step != 32 || e->cover[d[n]->along].end || d[n]->w.dtype != d[0]->w.dtype ||
+            d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
+            return 0;
+        e->at[d[n]->along] = 0;
+        pair_sides(e, d[n]);
+    }
+    if (n < 2)
+        return 0;
+    fast_blocks(e, d, n, NULL);
+    return 1;
 }

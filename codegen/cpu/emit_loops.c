@@ -198,7 +198,7 @@ static void body(emitter *e, const aq_stmt *s, cover c) {
         e->cover[s->axis] = c;
         if (single)
             aq_emit_updates(e, s->first_child);
-        else
+        else if (s->lanes || !aq_emit_block_dots(e, s->first_child))
             aq_emit_list(e, s->first_child);
     }
     e->depth--;
