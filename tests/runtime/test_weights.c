@@ -134,7 +134,7 @@ static void kept_and_found(void **state) {
 /* The file of one model under the name of another: of the same size, intact, and refused. */
 static void a_file_under_the_wrong_name(void **state) {
     (void)state;
-    char first[4096], second[4096];
+    char first[4096], second[4200];
     aq_rt_weights_close(bind_with(folder, 1));
     count_files(first, sizeof first);
     assert_ok(aq_file_make_folder(folder));
