@@ -123,7 +123,7 @@ static aq_status cut_down(const aq_graph_file *f, aq_arena *arena, aq_bind *bind
 
 /* --- the module --------------------------------------------------------------------------------------------------------------------------- */
 
-static aq_status narrow(const aq_graph_file *f, aq_module *m) {
+aq_status aq_graph_file_narrow(const aq_graph_file *f, aq_module *m) {
     for (uint32_t i = 0; i < f->binds.n; i++) {
         aq_id id = aq_sym_find(m, f->binds.at[i].name, strlen(f->binds.at[i].name));
         double x = f->binds.at[i].value;
@@ -205,7 +205,7 @@ aq_status aq_graph_file_module(const aq_graph_file *f, int toy, aq_arena *arena,
     if (toy && f->n_config)
         AQ_TRY(cut_down(f, arena, binds, &said));
     AQ_TRY(stored ? as_stored(f, toy, binds, out) : aq_read_module(f->path, f->text, f->n, binds, (int)f->binds.n, out));
-    aq_status status = narrow(f, out);
+    aq_status status = aq_graph_file_narrow(f, out);
     if (status == AQ_OK && !stored)
         status = type_weights(f, NULL, out);
     if (status != AQ_OK)

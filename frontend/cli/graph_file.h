@@ -25,6 +25,9 @@ AQ_MUST_USE aq_status aq_graph_file_open(const aq_args *args, const char *path, 
  * wide, 256 words) so that the reference can run a whole model in a second; `out_toy` (may be NULL) says to what, NULL if nothing was. */
 AQ_MUST_USE aq_status aq_graph_file_module(const aq_graph_file *f, int toy, aq_arena *arena, const char **out_toy, aq_module *out);
 
+/* Free symbols of m that --bind names get that value as their only one; aq_graph_file_module does it itself. */
+AQ_MUST_USE aq_status aq_graph_file_narrow(const aq_graph_file *f, aq_module *m);
+
 void aq_graph_file_close(aq_graph_file *f);
 
 #endif
