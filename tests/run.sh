@@ -112,17 +112,21 @@ failed=$((failed + broken))
 [ "$broken" -eq 0 ] || bad="$bad $(sed -n 's/^not ok \([^:]*\).*/tidy:\1/p' build/tidy.log | tr '\n' ' ')"
 grep -q '^1\.\.' build/tidy.log || fail tidy
 
-section "release build"
+section "release build${AQ_TEST_MODEL:+, real model}"
 if build release && [ -x build/release/aquila ]; then
-    if build/release/aquila help >build/smoke.log 2>&1; then pass; else fail smoke-help build/smoke.log; fi
-    if build/release/aquila help | grep -q '^ *run '; then
-        if build/release/aquila run tiny:random --prompt-ids 1,2,3 -n 4 --temperature 0 --cache none >build/smoke.log 2>&1; then pass
-        else fail smoke-run build/smoke.log; fi
-        if [ -n "${AQ_TEST_MODEL:-}" ]; then
-            if build/release/aquila run "$AQ_TEST_MODEL" "What is the capital of France?" -n 24 --temperature 0 >build/smoke.log 2>&1 &&
-               grep -q Paris build/smoke.log; then pass; cat build/smoke.log
-            else fail smoke-model build/smoke.log; fi
+    for script in tests/*/test_*.py; do
+        name=release-$(basename "$script" .py)
+        if AQ_PROGRAM=build/release/aquila python3 "$script" >build/"$name".log 2>&1; then
+            pass
+            grep -v -E '^(-*|OK.*|Ran .*|)$' build/"$name".log
+        else
+            fail "$name" build/"$name".log
         fi
+    done
+    if [ -n "${AQ_TEST_MODEL:-}" ]; then
+        if build/release/aquila run "$AQ_TEST_MODEL" "What is the capital of France?" --temperature 0 -v >build/smoke.log 2>&1 &&
+           grep -q Paris build/smoke.log; then pass; cat build/smoke.log
+        else fail release-answer build/smoke.log; fi
     fi
 fi
 
