@@ -38,12 +38,22 @@ typedef struct ix {
  * parts one after the other; one that is reduced along lanes keeps `partials` vectors a component. */
 typedef struct tile_state {
     val *at;
+    val rows;        /* attend: m, l and two more numbers of each row */
     val memory;      /* o of attend, where it is kept in memory: [component] vectors or numbers */
     int components, partials, lanes; /* lanes: of the reduced axis, 0 = not along lanes */
     int n_values;    /* all parts */
     uint8_t live;
     int depth;       /* loops around the declaration */
 } tile_state;
+
+/* A tile whose values were put into memory so that a loop over `axis` can take them one by one (emit_store.c). */
+typedef struct rolled {
+    aq_id tile, axis;
+    int part, lanes;
+    typ type;
+    val memory, i;
+    int64_t stride[AQ_MAX_TILE_AXES];
+} rolled;
 
 typedef struct memo {
     uint64_t key;
@@ -75,6 +85,8 @@ typedef struct emitter {
     tile_state *tile;
     memo *memo;
     uint32_t now;
+    rolled rolled[16]; /* tiles that a store's loop finds in memory */
+    int n_rolled;
     int depth;         /* loops around the statement */
     int lanes;         /* of the expression being built, where it has any */
 } emitter;
@@ -129,12 +141,15 @@ ix aq_emit_offset(emitter *e, const aq_nest_buf *b, const ix *index);
 val aq_emit_address(emitter *e, aq_id buf, ix offset, int64_t bytes); /* of the first lane */
 val aq_emit_load(emitter *e, aq_id expr);
 val aq_emit_mask(emitter *e, aq_id lane_axis);   /* NULL: all lanes are there */
-void aq_emit_store_stmt(emitter *e, const aq_stmt *s);
 val aq_emit_load_at(emitter *e, typ t, val address, int align);
 val aq_emit_step_address(emitter *e, val address, int64_t bytes);
 val aq_emit_inside(emitter *e, const uint8_t *axes, int n); /* i1: the unrolled elements at e->at are inside their cuts; NULL = yes */
 
 val aq_emit_gather(emitter *e, val base, ix offset, int lanes, val mask, int64_t bytes, typ t);
+
+/* emit_store.c */
+void aq_emit_store_stmt(emitter *e, const aq_stmt *s);
+val aq_emit_rolled(emitter *e, aq_id tile, int part); /* the value in memory, NULL if the tile is not rolled */
 
 /* emit_block.c: blocks of quantised numbers */
 val aq_emit_dequantize(emitter *e, aq_id load);

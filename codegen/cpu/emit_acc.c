@@ -201,6 +201,9 @@ static void tree(emitter *e, aq_monoid monoid, int parts, const tile_state *stat
 val aq_emit_tile_read(emitter *e, aq_id tile, int part) {
     const aq_tile *t = &e->n->tiles.at[tile];
     const tile_state *state = &e->tile[tile];
+    val in_memory = aq_emit_rolled(e, tile, part);
+    if (in_memory)
+        return in_memory;
     if (!t->is_acc)
         return state->at[aq_emit_component(e, t, t->n_axes)];
     if (t->monoid == AQ_MONOID_attend)

@@ -95,6 +95,26 @@ static val row_lanes(emitter *e, const block_form *f, const block_place *p, int 
     return scaled(e, f, q, p->group, p->row, lanes);
 }
 
+/* Lanes = consecutive elements of one row of a panel: four bytes of the row in every 64. */
+static val panel_row_lanes(emitter *e, const block_form *f, const block_place *p, int lanes) {
+    val k = aq_emit_ix_scalar(e, p->k), row = e->l->BuildMul(e->b, aq_emit_ix_scalar(e, p->row), k64(e, 4), "");
+    int n = lanes / (f->nibbles ? 8 : 4), order[64];
+    val word = e->l->BuildShl(e->b, shift64(e, k, f->nibbles ? 3 : 2), k64(e, 6), "");
+    val start = at_bytes(e, at_bytes(e, aq_emit_step_address(e, p->group, f->q_at), row), word), q = e->l->GetUndef(wide(e, e->i32, n));
+    for (int j = 0; j < n; j++)
+        q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, start, 64 * j), 4), k64(e, j), "");
+    q = e->l->BuildBitCast(e->b, q, wide(e, e->i8, 4 * n), "");
+    if (!f->nibbles)
+        return scaled(e, f, e->l->BuildSExt(e->b, q, wide(e, e->i32, lanes), ""), p->group, p->row, 0);
+    val low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 4 * n), four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 4 * n), k_of[64];
+    for (int i = 0; i < lanes; i++) {
+        order[i] = (i % 8 >= 4 ? 4 * n : 0) + i / 8 * 4 + i % 4;
+        k_of[i] = k32(e, order[i]);
+    }
+    q = e->l->BuildShuffleVector(e->b, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), e->l->ConstVector(k_of, (unsigned)lanes), "");
+    return scaled(e, f, e->l->BuildZExt(e->b, q, wide(e, e->i32, lanes), ""), p->group, p->row, 0);
+}
+
 /* Element k of row r (i64) of the group. */
 static val single(emitter *e, const aq_nest_buf *b, const block_form *f, val group, ix row, val k) {
     val start = aq_emit_step_address(e, group, f->q_at), at = k, q;
@@ -173,6 +193,11 @@ val aq_emit_dequantize(emitter *e, aq_id load) {
         block_place p = aq_emit_block_place(e, x->buf, index);
         if (p.group)
             return row_lanes(e, &f, &p, lanes);
+    }
+    if (weight && b->layout == AQ_LAYOUT_PANEL && (lanes == 8 || lanes == 16) && !others && !k.vec && k.coef == 1 && aq_emit_ix_align(k) % lanes == 0) {
+        block_place p = aq_emit_block_place(e, x->buf, index);
+        if (p.group)
+            return panel_row_lanes(e, &f, &p, lanes);
     }
     return lane_by_lane(e, x->buf, index, lanes, aq_emit_mask(e, axis));
 }

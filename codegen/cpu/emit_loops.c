@@ -1,6 +1,7 @@
 /* emit_loops.c: the tree of a phase: work items to tiles, sequential loops, lists of statements.
  *
- * A loop whose range is no multiple of its step gets its body twice: whole turns without any mask, then one turn with cuts. Accumulators that
+ * A loop that sums over a range that is no multiple of its step gets its body twice: whole turns without any mask, then one with cuts; any other
+ * loop has one body that allows for the cut. Accumulators that
  * live across a loop are phis, so the code generator sees plain registers. A loop that holds only updates may take smaller turns than its
  * step: the order of a sum without lanes does not depend on them, and the code stays small. */
 #include "codegen/cpu/emit.h"
@@ -207,8 +208,25 @@ static void body(emitter *e, const aq_stmt *s, cover c) {
 
 static int64_t round_up(int64_t n, int64_t to) { return to ? (n + to - 1) / to * to : n; }
 
-/* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. */
-static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs) {
+/* Is the axis reduced in the list by anything but attend? Then a cut would cost a mask on every update. */
+static int is_summed(const emitter *e, aq_id first, aq_id axis) {
+    for (aq_id id = first; id; id = e->n->stmts.at[id].next) {
+        const aq_stmt *s = &e->n->stmts.at[id];
+        if (is_summed(e, s->first_child, axis))
+            return 1;
+        if (s->kind != AQ_STMT_UPDATE || e->n->tiles.at[s->tile].monoid == AQ_MONOID_attend)
+            continue;
+        const aq_tile *t = &e->n->tiles.at[s->tile];
+        for (int i = 0; i < s->n_expr; i++)
+            if (memchr(e->n->exprs.at[s->expr[i]].axes, (int)axis, e->n->exprs.at[s->expr[i]].n_axes) && !memchr(t->axes, (int)axis, t->n_axes))
+                return 1;
+    }
+    return 0;
+}
+
+/* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. `cut`: the last turn may be
+ * cut, and the body is built for that: one copy of it, where a cut costs no more than some clamped rows or one mask a turn. */
+static val all_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs, int cut) {
     carried c = {.n = 0};
     collect(e, s->first_child, &c);
     val *before = list(e, c.values), *in = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
@@ -216,7 +234,8 @@ static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t ste
         return r->lo;
     block pre = e->l->GetInsertBlock(e->b), loop = aq_emit_block(e, "for"), done = aq_emit_block(e, "end");
     save(e, &c, before);
-    val zero = k64(e, 0), turns = e->l->BuildSDiv(e->b, e->l->BuildSub(e->b, r->hi, r->lo, ""), k64(e, step), "");
+    val zero = k64(e, 0), span = e->l->BuildSub(e->b, r->hi, r->lo, "");
+    val turns = e->l->BuildSDiv(e->b, cut ? e->l->BuildAdd(e->b, span, k64(e, step - 1), "") : span, k64(e, step), "");
     if (!runs) /* an empty range may have hi < lo */
         turns = e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, turns, zero, ""), zero, turns, "");
     val stop = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turns, k64(e, step), ""), "");
@@ -228,7 +247,7 @@ static val whole_turns(emitter *e, const aq_stmt *s, const range *r, int64_t ste
     val turn = e->l->BuildPhi(e->b, e->i64, "");
     make_phis(e, &c, pre, in);
     val base = e->l->BuildAdd(e->b, r->lo, e->l->BuildMul(e->b, turn, k64(e, step), ""), "");
-    body(e, s, (cover){step, 0, base, NULL, common(r->align, step), turn, r->lo, step, r->align, 0, 0});
+    body(e, s, (cover){step, 0, base, cut ? r->hi : NULL, common(r->align, step), turn, r->lo, step, r->align, 0, 0});
     block last = e->l->GetInsertBlock(e->b);
     val next = e->l->BuildNUWAdd(e->b, turn, k64(e, 1), "");
     e->l->SetNSW(next, 1);
@@ -270,8 +289,9 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     int64_t step = s->step ? s->step : e->n->axes.at[s->axis].extent.k;
     step = turn_of(e, s, step);
     if (r.span < 0) {
-        val i = whole_turns(e, s, &r, step, 0);
-        if (step > 1)
+        int cut = step > 1 && !is_summed(e, s->first_child, s->axis);
+        val i = all_turns(e, s, &r, step, 0, cut);
+        if (step > 1 && !cut)
             cut_turn(e, s, &r, step, i);
         return;
     }
@@ -279,7 +299,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     if (turns == 1)
         body(e, s, (cover){step, 0, r.lo, NULL, common(r.align, step), NULL, NULL, 0, 0, 0, 0});
     else if (turns > 1)
-        whole_turns(e, s, &r, step, 1);
+        all_turns(e, s, &r, step, 1, 0);
     if (!rest)
         return;
     val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");

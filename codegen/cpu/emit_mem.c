@@ -1,4 +1,4 @@
-/* emit_mem.c: loads and stores of plain types in every layout: the formulas of ir/layout.h on subscripts that know their lanes.
+/* emit_mem.c: addresses and loads of plain types in every layout: the formulas of ir/layout.h on subscripts that know their lanes.
  *
  * A load whose lanes lie side by side is one vector load, masked at a cut unless the layout pads there; one without lanes is a scalar
  * that its reader spreads; the rest are gathers by single loads. Nothing is loaded from outside a buffer. */
@@ -146,85 +146,6 @@ val aq_emit_load(emitter *e, aq_id id) {
     return widen(e, b->type.dtype, aq_emit_load_at(e, wide(e, t, lanes), p, (int)bytes));
 }
 
-/* --- stores ---------------------------------------------------------------------------------------------------------------------- */
-
-/* f32 or i32 to what the buffer holds, rounded to nearest even; integers saturate. */
-static val narrow(emitter *e, aq_dtype t, val v) {
-    int lanes = lanes_of(e, v), is_float = e->l->GetTypeKind(lanes ? e->l->GetElementType(e->l->TypeOf(v)) : e->l->TypeOf(v)) == LLVMFloatTypeKind;
-    if (t == AQ_I8 || t == AQ_I32) {
-        if (is_float)
-            v = aq_emit_round_int(e, v, t == AQ_I8 ? 127 : 2147483647.0);
-        else if (t == AQ_I8) {
-            val hi = aq_emit_int_like(e, v, 127), lo = aq_emit_int_like(e, v, -128);
-            v = e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, v, hi, ""), hi, v, "");
-            v = e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, v, lo, ""), lo, v, "");
-        }
-        return t == AQ_I8 ? e->l->BuildTrunc(e->b, v, wide(e, e->i8, lanes), "") : v;
-    }
-    v = aq_emit_f32(e, v);
-    if (t == AQ_F64)
-        return e->l->BuildFPExt(e->b, v, wide(e, e->f64, lanes), "");
-    if (t == AQ_F16)
-        return e->l->BuildFPTrunc(e->b, v, wide(e, e->f16, lanes), "");
-    if (t != AQ_BF16)
-        return v;
-    val bits = aq_emit_cast_type(e, aq_emit_round_bf16(e, v), e->i32);
-    return e->l->BuildTrunc(e->b, e->l->BuildLShr(e->b, bits, aq_emit_int_like(e, bits, 16), ""), wide(e, e->i16, lanes), "");
-}
-
-static void scatter(emitter *e, aq_id buf, ix offset, int lanes, val mask, int64_t bytes, val v) {
-    val at = aq_emit_ix_vector(e, offset, lanes);
-    at = e->l->BuildMul(e->b, at, aq_emit_splat(e, k64(e, bytes), lanes), "");
-    for (int i = 0; i < lanes; i++) {
-        val k = k64(e, i), o = e->l->BuildExtractElement(e->b, at, k, "");
-        block next = NULL;
-        if (mask) {
-            block here = aq_emit_block(e, "lane");
-            next = aq_emit_block(e, "next");
-            e->l->BuildCondBr(e->b, e->l->BuildExtractElement(e->b, mask, k, ""), here, next);
-            e->l->PositionBuilderAtEnd(e->b, here);
-        }
-        val p = e->l->BuildGEP2(e->b, e->i8, e->buf[buf], &o, 1, "");
-        e->l->SetAlignment(e->l->BuildStore(e->b, e->l->BuildExtractElement(e->b, v, k, ""), p), (unsigned)bytes);
-        if (next) {
-            e->l->BuildBr(e->b, next);
-            e->l->PositionBuilderAtEnd(e->b, next);
-        }
-    }
-}
-
-static void store_one(emitter *e, const aq_stmt *s, aq_id axis) {
-    const aq_nest_buf *b = &e->n->bufs.at[s->buf];
-    int64_t bytes = aq_dtype_of(b->type.dtype)->bytes;
-    int lanes = axis ? e->cover[axis].lanes : 0;
-    ix index[AQ_MAX_RANK];
-    for (int i = 0; i < s->n_index; i++)
-        index[i] = aq_emit_index(e, s->index[i]);
-    val v = narrow(e, b->type.dtype, aq_emit_eval(e, s->expr[0]));
-    e->lanes = lanes;
-    ix offset = aq_emit_offset(e, b, index);
-    val mask = aq_emit_mask(e, axis);
-    if (!offset.vec && !offset.coef) {
-        if (lanes_of(e, v)) /* the same place for all lanes: an axis of one element */
-            v = e->l->BuildExtractElement(e->b, v, k64(e, 0), "");
-        e->l->SetAlignment(e->l->BuildStore(e->b, v, aq_emit_address(e, s->buf, offset, bytes)), (unsigned)bytes);
-        return;
-    }
-    v = aq_emit_splat(e, v, lanes);
-    if (offset.vec || offset.coef != 1) {
-        scatter(e, s->buf, offset, lanes, mask, bytes, v);
-        return;
-    }
-    val p = aq_emit_address(e, s->buf, offset, bytes);
-    if (!mask) {
-        e->l->SetAlignment(e->l->BuildStore(e->b, v, p), (unsigned)bytes);
-        return;
-    }
-    typ types[2] = {e->l->TypeOf(v), e->ptr};
-    val args[4] = {v, p, k32(e, bytes), mask};
-    aq_emit_intrinsic(e, "llvm.masked.store", types, 2, args, 4);
-}
-
 val aq_emit_inside(emitter *e, const uint8_t *axes, int n) {
     val yes = NULL;
     for (int i = 0; i < n; i++) {
@@ -237,33 +158,4 @@ val aq_emit_inside(emitter *e, const uint8_t *axes, int n) {
         yes = yes ? e->l->BuildAnd(e->b, yes, in, "") : in;
     }
     return yes;
-}
-
-void aq_emit_store_stmt(emitter *e, const aq_stmt *s) {
-    if (aq_dtype_of(e->n->bufs.at[s->buf].type.dtype)->block > 1) {
-        aq_emit_quantize_store(e, s);
-        return;
-    }
-    axes_set set = {{0}, 0};
-    for (int i = 0; i < s->n_index; i++)
-        aq_emit_add_axes(&set, e->n->exprs.at[s->index[i]].axes, e->n->exprs.at[s->index[i]].n_axes, NULL, 0);
-    aq_emit_add_axes(&set, e->n->exprs.at[s->expr[0]].axes, e->n->exprs.at[s->expr[0]].n_axes, NULL, 0);
-    aq_id axis = aq_emit_lane_axis(e, set.axis, set.n);
-    for (int more = aq_emit_next(e, &set, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &set, 0)) {
-        val inside = aq_emit_inside(e, set.axis, set.n);
-        block next = NULL;
-        if (inside) {
-            block here = aq_emit_block(e, "store");
-            next = aq_emit_block(e, "next");
-            e->l->BuildCondBr(e->b, inside, here, next);
-            e->l->PositionBuilderAtEnd(e->b, here);
-            aq_emit_forget(e);
-        }
-        store_one(e, s, axis);
-        if (next) {
-            e->l->BuildBr(e->b, next);
-            e->l->PositionBuilderAtEnd(e->b, next);
-            aq_emit_forget(e);
-        }
-    }
 }
