@@ -108,7 +108,7 @@ static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t
         axis(s, "n", few ? 4 : 64, few ? 0 : 4, 0, 0);
         axis(s, "d", w->blocks ? 32 : few ? 64 : 32, 0, w->blocks ? 0 : 16, 0);
     } else {
-        axis(s, "n", one_row ? (w->blocks ? 16 : 64) : wide ? 32 : 16, 0, 16, 0);
+        axis(s, "n", one_row ? 16 : wide ? 32 : 16, 0, 16, 0);
         axis(s, "d", w->blocks ? 32 : 4, 0, 0, 0);
     }
     tokens = at_least(tokens, 1);
