@@ -4,7 +4,8 @@
  *
  * The figures: an AVX-512 core has 32 registers of 16 numbers: 6 tokens x 32 columns is 12 accumulators, and as many sums of integers
  * beside them for blocks; dots that share a loop share the budget. x86-64-v3 has half the registers at half the width. Blocks of tokens are
- * as many as keep their activations in half of L2 while the columns go by. */
+ * as many as keep their activations in half of L2 while the columns go by. One token reads one panel at a time: a core draws more from
+ * memory in one long stream than in several (Zen 4, 269 MB of bf16, 2 threads: 64 columns 124, 32 164, 16 204 tokens/s). */
 #include "codegen/lower.h"
 
 #include <string.h>
