@@ -50,8 +50,7 @@ double aq_ref_round(aq_dtype t, double x) {
 }
 
 void aq_ref_rope_angle(double theta, double factor, int64_t dim, int64_t i, double pos, double *out_cos, double *out_sin) {
-    float exponent = (float)(2 * i) / (float)dim, inv = 1.0f / powf((float)theta, exponent);
-    float angle = inv / (float)factor * (float)pos;
-    *out_cos = (double)(float)cos((double)angle);
-    *out_sin = (double)(float)sin((double)angle);
+    double angle = pos / factor * pow(theta, -2 * (double)i / (double)dim);
+    *out_cos = cos(angle);
+    *out_sin = sin(angle);
 }

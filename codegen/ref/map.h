@@ -12,8 +12,9 @@ aq_ref_map aq_ref_map_of(aq_op op);
 /* x rounded to the plain type t: floats to nearest even (through f32, which ref's values stand for), integers saturate. */
 double aq_ref_round(aq_dtype t, double x);
 
-/* cos and sin of the angle of pair i of `dim` elements at position pos. As transformers computes it, all in f32:
- * inv = 1 / theta^(2i/dim), divided by factor; angle = inv * pos; cos and sin of that f32, rounded to f32. */
+/* cos and sin of the angle of pair i of `dim` elements at position pos: pos / factor * theta^(-2i/dim), in f64, as the interpreter of nests and
+ * the emitters have it. (transformers rounds frequency and angle to f32. Both were tried against its logits of SmolLM2: relative errors at 1000
+ * tokens 2.1e-6 with its rounding, 1.1e-6 without; at 1 to 512 tokens the same 4e-7 to 1.6e-6.) */
 void aq_ref_rope_angle(double theta, double factor, int64_t dim, int64_t i, double pos, double *out_cos, double *out_sin);
 
 #endif

@@ -244,16 +244,16 @@ static void rope_turns_pairs(void **state) {
             double pos = r.in.batch.field[0][t], a = pos * pow(500, -i / 16.0), b = pos / 4 * pow(500, -(i % 8) / 8.0);
             for (int h = 0; h < 2; h++) {
                 const double *x = r.in.in[0].values + t * 32 + h * 16 + i, *o = r.out[0].values + t * 32 + h * 16 + i;
-                assert_true(fabs(o[0] - (x[0] * cos(a) - x[1] * sin(a))) < 1e-4 && fabs(o[1] - (x[0] * sin(a) + x[1] * cos(a))) < 1e-4); /* f32 angles */
+                assert_true(fabs(o[0] - (x[0] * cos(a) - x[1] * sin(a))) < 1e-12 && fabs(o[1] - (x[0] * sin(a) + x[1] * cos(a))) < 1e-12);
             }
             const double *y = r.in.in[1].values + t * 16 + i, *o = r.out[1].values + t * 16 + i;
-            assert_true(fabs(o[0] - (y[0] * cos(b) - y[1] * sin(b))) < 1e-4 && fabs(o[1] - (y[0] * sin(b) + y[1] * cos(b))) < 1e-4);
+            assert_true(fabs(o[0] - (y[0] * cos(b) - y[1] * sin(b))) < 1e-12 && fabs(o[1] - (y[0] * sin(b) + y[1] * cos(b))) < 1e-12);
         }
     close_run(&r);
     double c, s;
-    aq_ref_rope_angle(10000, 1, 64, 3, 1000, &c, &s); /* the f32 steps, spelt out once more */
-    float inv = 1.0f / powf(10000.0f, 6.0f / 64.0f), angle = inv * 1000.0f;
-    assert_true(c == (double)(float)cos((double)angle) && s == (double)(float)sin((double)angle));
+    aq_ref_rope_angle(10000, 2, 64, 3, 1000, &c, &s);
+    near("cos", 0, c, cos(500 / pow(10000, 6.0 / 64)));
+    near("sin", 0, s, sin(500 / pow(10000, 6.0 / 64)));
 }
 
 /* Appends, then attends: against a softmax over the sequence's own positions, gathered through the page table by hand. */
