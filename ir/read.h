@@ -1,4 +1,5 @@
-/* read.h: what the files that read model text share: read.c (declarations), read_body.c (graphs, nodes), read_region.c (regions),
+/* read.h: what the files that read model text share: read.c (declarations), read_body.c (statements), read_call.c (names, calls),
+ * read_region.c (graphs, regions),
  * read_num.c (numbers, sizes, types). Words come from scan.h. */
 #ifndef AQ_IR_READ_H
 #define AQ_IR_READ_H
@@ -71,6 +72,10 @@ AQ_MUST_USE aq_status aq_read_graph(aq_reader *r);
 AQ_MUST_USE aq_status aq_read_statements(aq_reader *r, aq_scope *scope, int depth);
 /* A name, number or nested call; *out is its value. */
 AQ_MUST_USE aq_status aq_read_operand(aq_reader *r, aq_scope *scope, int depth, aq_id *out);
+/* An op with its operands and attributes; makes its node. */
+AQ_MUST_USE aq_status aq_read_call(aq_reader *r, aq_scope *scope, int depth, aq_id *out_node);
+/* Digits behind a ' that follows a state's name at once; -1 if there is none. */
+AQ_MUST_USE aq_status aq_read_version(aq_reader *r, int64_t *out);
 AQ_MUST_USE aq_status aq_read_name_value(aq_reader *r, aq_scope *scope, aq_id *out);
 /* Behind the word `fused`: makes the node. */
 AQ_MUST_USE aq_status aq_read_fused(aq_reader *r, aq_scope *scope, size_t at, aq_id *out_node);
