@@ -184,6 +184,12 @@ static aq_status store_roots(aq_lower_state *l, const attention *a, aq_id o, int
     aq_id at[AQ_MAX_RANK] = {a->token, a->head, a->at_e, 0}, e, flat[AQ_MAX_RANK] = {a->token, 0, 0, 0};
     AQ_TRY(aq_low_tile_expr(l, o, -1, &e));
     AQ_TRY(aq_low_remember(l, a->value, at, 3, e));
+    aq_id ones[AQ_MAX_RANK] = {at[0], at[1], at[2], 0}; /* maps ask for 0 along axes of one */
+    if (a->heads == 1)
+        AQ_TRY(aq_low_const(l, 0, &ones[1]));
+    if (a->e == 1)
+        AQ_TRY(aq_low_const(l, 0, &ones[2]));
+    AQ_TRY(aq_low_remember(l, a->value, ones, 3, e));
     AQ_TRY(op2c(l, AQ_OP_mul, a->head, (double)a->e, &flat[1]));
     AQ_TRY(aq_low_op2(l, AQ_OP_add, flat[1], a->at_e, &flat[1]));
     for (uint32_t i = 0; i < l->roots.n; i++) {

@@ -86,6 +86,7 @@ const aq_node *aq_low_node(const aq_lower_state *l, aq_id value); /* NULL for pa
 int aq_low_is_reduction(const aq_node *n);
 /* A reduction along a last axis in the cone of v, whose value may be kept itself. */
 int aq_low_has_row_sum(aq_lower_state *l, aq_id v);
+int aq_low_has_rope(aq_lower_state *l, aq_id v);
 /* The same bytes in row-major order: heads, merge, reshape. */
 int aq_low_is_flat_view(const aq_node *n);
 

@@ -211,6 +211,18 @@ int aq_low_has_row_sum(aq_lower_state *l, aq_id v) {
     return n && is_row_sum(l, v);
 }
 
+static int is_rope(const aq_lower_state *l, aq_id v) {
+    return aq_low_node(l, v)->op == AQ_OP_rope;
+}
+
+int aq_low_has_rope(aq_lower_state *l, aq_id v) {
+    const aq_node *n = aq_low_node(l, v);
+    for (int k = 0; n && k < n->n_in; k++)
+        if (below(l, aq_node_in(l->m, n)[k], is_rope))
+            return 1;
+    return n && is_rope(l, v);
+}
+
 static int is_attend(const aq_lower_state *l, aq_id v) {
     return aq_low_node(l, v)->op == AQ_OP_attend;
 }

@@ -48,7 +48,11 @@ static aq_axis_plan settled(aq_lower_state *l, const aq_low_root *r, char letter
         p.step[0] = p.lanes ? p.lanes : 1;
     if (!p.role[0])
         p.role[0] = AQ_ROLE_TILES;
-    int unit = is_block ? 32 : p.lanes ? p.lanes : 1;
+    if (is_block && p.lanes != 32)
+        p.lanes = 16;
+    int unit = is_block ? 32 : p.lanes ? p.lanes : aq_low_has_rope(l, r->value) && letter == 'n' ? 2 : 1; /* what steps are multiples of */
+    for (int k = 0; k < 3 && p.step[k]; k++)
+        p.step[k] = (p.step[k] + unit - 1) / unit * unit;
     for (int k = 0; k < 3 && p.step[k]; k++)
         if (!extent.sym && p.step[k] > extent.k)
             p.step[k] = (int32_t)((extent.k + unit - 1) / unit * unit);
@@ -74,6 +78,8 @@ static aq_status find_axes(aq_lower_state *l, const aq_low_root *r, const aq_typ
         }
         char letter = letter_of(t, d);
         AQ_TRY(aq_low_axis(l, letter, t->dim[d], &a->axis[a->n]));
+        if (a->n && a->axis[a->n] < a->axis[a->n - 1]) /* in the nest's table they stand in the value's order: rope asks for it */
+            AQ_TRY(aq_low_new_axis(l, letter, t->dim[d], 0, &a->axis[a->n]));
         AQ_TRY(aq_low_axis_expr(l, a->axis[a->n], &a->index[d]));
         a->plan[a->n++] = settled(l, r, letter, t->dim[d], is_block && d == t->rank - 1);
     }
