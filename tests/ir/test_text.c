@@ -74,6 +74,9 @@ static void every_form_is_stable(void **state) {
     is_stable(HEAD "  graph g(%x: f32[T, 2, 16], %b: batch) -> f32[T, 2, 16] {\n    %y, $k.0'1 = fused kern.x(%x, $k.0, %b) {\n      %0 = silu %x\n"
                    "      $k.0'1 = append $k.0, %0, %b\n      yield %0, $k.0'1\n    }\n    return %y\n  }" TAIL,
               "a region that appends");
+    is_stable(HEAD "  graph g(%x: f32[T, 2, 16], %b: batch) {\n    $k.0'1 = fused(%x, $k.0, %b) {\n      $k.0'1 = append $k.0, %x, %b\n"
+                   "      $k.0'2 = append $k.0'1, %x, %b\n      yield $k.0'2\n    }\n    $k.0'2 = append $k.0'1, %x, %b\n  }" TAIL,
+              "a region that appends twice and makes one version");
     is_stable(HEAD "  graph g(%x: f32[T, 64]) -> f32[T, 64] {\n    %0 = fused(%x, @g) {\n      %n = mul %x, @g\n      %1 = add %n, -inf\n      yield %1\n    }"
                    "\n    return %0\n  }" TAIL,
               "a region without a name; numbers that are none");

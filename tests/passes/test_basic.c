@@ -77,9 +77,10 @@ static void goldens(void **state) {
            "  %a = mul (add 1, 2), (div (mul %x, 1), 4)\n  %b = neg (neg %x)\n  %c = add %x, (neg (mul %x, 3))\n  %d = mul -1, (sub %x, 0)\n"
            "  %e = div (add %x, 0), 3\n  return %a, %b, %c, %d, %e\n}");
     golden("canon_transposes", "expand,canon,dce", "transposes compose and cancel; a cast or slice that changes nothing goes",
-           "graph g(%x: f32[T, 64]) -> f32[T, 64], f32[T, 2, 32] {\n  %a = transpose (transpose %x {perm=[1, 0]}) {perm=[1, 0]}\n"
+           "graph g(%x: f32[T, 64]) -> f32[T, 64], f32[T, 2, 32], f32[32, 2, T] {\n  %a = transpose (transpose %x {perm=[1, 0]}) {perm=[1, 0]}\n"
            "  %h = transpose (transpose (heads %x {heads=2}) {perm=[1, 2, 0]}) {perm=[2, 0, 1]}\n"
-           "  return (slice (cast %a {dtype=f32}) {begin=0, end=64}), %h\n}");
+           "  %m = transpose (transpose (heads %x {heads=2}) {perm=[1, 2, 0]}) {perm=[1, 0, 2]}\n"
+           "  return (slice (cast %a {dtype=f32}) {begin=0, end=64}), %h, %m\n}");
     golden("cse", "cse,dce", "equal nodes once, names kept, attributes in any order; states never merge",
            "graph g(%x: f32[T, 64], %b: batch) -> f32[T, 64], f32[T, 2, 32], f32[T, 2, 32] {\n  %a = mul (exp %x), 2\n  %c = mul (exp %x), 2\n"
            "  %h = heads %x {heads=2}\n  $k'1 = append $k, %h, %b\n  $k'2 = append $k'1, %h, %b\n"

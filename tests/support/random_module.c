@@ -95,10 +95,10 @@ static int attributes(maker *k, aq_op op, aq_attr *a) {
         a[1] = (aq_attr){.key = AQ_ATTR_end, .num = a[0].num + 1 + below(k, 60)};
         return 2;
     case AQ_OP_transpose: {
-        int rank = 2 + (int)below(k, 2), first = (int)below(k, (uint32_t)rank);
+        int rank = 2 + (int)below(k, 2), first = (int)below(k, (uint32_t)rank), mirrored = below(k, 2) != 0;
         a[0] = (aq_attr){.key = AQ_ATTR_perm, .n_dims = (uint8_t)rank};
         for (int i = 0; i < rank; i++)
-            a[0].dim[i].k = (first + i) % rank;
+            a[0].dim[i].k = (first + (mirrored ? rank - i : i)) % rank;
         return 1;
     }
     case AQ_OP_reshape:
