@@ -192,7 +192,7 @@ static aq_status relocate(const loader *l, uint32_t index) {
         Elf64_Rela r;
         memcpy(&r, l->bytes + s.sh_offset + i * sizeof r, sizeof r);
         uint32_t type = ELF64_R_TYPE(r.r_info);
-        uint64_t symbol_at, width = type == R_X86_64_64 || type == R_X86_64_PC64 ? 8 : 4;
+        uint64_t symbol_at = 0, width = type == R_X86_64_64 || type == R_X86_64_PC64 ? 8 : 4;
         if (target.sh_size < width || r.r_offset > target.sh_size - width)
             REFUSE(l, "relocation %llu lies outside of section %u", (unsigned long long)i, s.sh_info);
         AQ_TRY(resolve(l, &table, ELF64_R_SYM(r.r_info), &symbol_at));

@@ -29,7 +29,8 @@ typedef struct kernel {
     int n_bufs;
     void *map[64], *at[64];
     size_t map_bytes[64], bytes[64];
-    aq_elf *elf;
+    aq_elf *elf;      /* the one in use */
+    aq_elf *elfs[8];  /* by target, once compiled */
     uint64_t local_bytes;
     const char *text;
 } kernel;
@@ -127,19 +128,24 @@ static inline void *kernel_buf(kernel *k, const char *name) {
     return NULL;
 }
 
-static inline void kernel_compile(kernel *k, const char *target) {
+static inline aq_elf *compiled(kernel *k, const char *target) {
     aq_target t;
     OK(aq_target_parse(target, &t));
     unsigned char *object;
     size_t size;
     const char *assembly = NULL;
     const aq_nest *n = k->n;
+    aq_elf *elf = NULL;
     OK(aq_cpu_emit(&n, 1, &t, &k->arena, &object, &size, &k->local_bytes, getenv("AQ_SHOW_ASM") ? &assembly : NULL));
     if (assembly)
         puts(assembly);
-    aq_elf_close(k->elf);
-    k->elf = NULL;
-    OK(aq_elf_load("test", object, size, &k->elf));
+    OK(aq_elf_load("test", object, size, &elf));
+    return elf;
+}
+
+static inline void kernel_compile(kernel *k, const char *target) {
+    aq_elf_close(k->elfs[0]);
+    k->elf = k->elfs[0] = compiled(k, target);
 }
 
 static inline int64_t kernel_items(const kernel *k, int phase) {
@@ -221,7 +227,9 @@ static inline void kernel_check(kernel *k, double tolerance) {
     for (size_t t = 0; t < sizeof kernel_targets / sizeof *kernel_targets; t++) {
         aq_target target;
         OK(aq_target_parse(kernel_targets[t], &target));
-        kernel_compile(k, kernel_targets[t]);
+        if (!k->elfs[t])
+            k->elfs[t] = compiled(k, kernel_targets[t]);
+        k->elf = k->elfs[t];
         if (aq_target_runs_here(&target))
             continue;
         for (int i = 0; i < k->n_bufs; i++)
@@ -246,19 +254,32 @@ static inline void kernel_check(kernel *k, double tolerance) {
     }
 }
 
-static inline void kernel_close(kernel *k) {
+static inline void kernel_empty(kernel *k) {
     for (int i = 0; i < k->n_bufs; i++)
         aq_mem_unmap(k->map[i], k->map_bytes[i]);
-    aq_elf_close(k->elf);
+    k->n_bufs = 0;
+}
+
+static inline void kernel_close(kernel *k) {
+    kernel_empty(k);
+    for (int i = 0; i < 8; i++)
+        aq_elf_close(k->elfs[i]);
     aq_arena_close(&k->arena);
     aq_module_close(&k->m);
 }
 
-static inline void check_nest(const char *text, int64_t T, int high, double tolerance) {
+/* The nest compiled once and checked for every T in the list (0 ends it); `prepare` (may be NULL) sets inputs that must make sense. */
+static inline void check_nest_at(const char *text, const int64_t *T, int high, double tolerance, void (*prepare)(kernel *)) {
     kernel k;
-    kernel_open(&k, text, T);
-    kernel_fill(&k, 42 + (uint64_t)T, high);
-    kernel_check(&k, tolerance);
+    kernel_open(&k, text, T[0]);
+    for (; *T; T++) {
+        k.sym[AQ_SYM_T] = *T;
+        kernel_fill(&k, 42 + (uint64_t)*T, high);
+        if (prepare)
+            prepare(&k);
+        kernel_check(&k, tolerance);
+        kernel_empty(&k);
+    }
     kernel_close(&k);
 }
 
