@@ -1,6 +1,6 @@
-/* emit.h: what the files of the CPU emitter share. Reading order: emit.c (module, function, work items), emit_loops.c (the tree),
- * emit_index.c (subscripts), emit_mem.c (loads, stores), emit_expr.c (expressions), emit_math.c (functions of numbers), emit_acc.c
- * (accumulators), emit_dot.c (dots of blocks), emit_attend.c (attention).
+/* emit.h: what the files of the CPU emitter share. Reading order: emit.c (module, function), emit_items.c (work items), emit_loops.c
+ * (loops), emit_index.c (subscripts), emit_mem.c (addresses, loads), emit_store.c, emit_expr.c (expressions), emit_math.c (functions of
+ * numbers), emit_rope.c, emit_acc.c (accumulators), emit_block.c, emit_dot.c (blocks and their dots), emit_attend.c (attention).
  *
  * A failure is kept in the emitter (the first one counts) and harmless values go on, so that building code reads as formulas. */
 #ifndef AQ_CODEGEN_CPU_EMIT_H
@@ -115,8 +115,13 @@ val aq_emit_f32(emitter *e, val v);                    /* i32 to f32 where it is
 val aq_emit_fma(emitter *e, val a, val b, val c);
 val aq_emit_cast_type(emitter *e, val v, typ element);  /* bitcast keeping the lanes */
 
-/* emit_loops.c */
+/* emit_items.c */
 void aq_emit_tree(emitter *e, aq_id tree, val item);
+
+/* emit_loops.c */
+void aq_emit_for(emitter *e, const aq_stmt *s);
+val aq_emit_axis_end(emitter *e, aq_id axis); /* where the whole axis ends now: extent or limit */
+static inline int64_t aq_emit_round_up(int64_t n, int64_t to) { return to ? (n + to - 1) / to * to : n; }
 void aq_emit_list(emitter *e, aq_id first);
 int64_t aq_emit_count(const emitter *e, aq_id axis); /* elements or vectors that the axis covers now */
 val aq_emit_dim(emitter *e, aq_dim d);

@@ -4,38 +4,17 @@
  * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of 16-bit
  * (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for all rows
  * of the tile. What a type takes off its quants (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by starting
- * the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane. */
-#include "codegen/cpu/emit_block.h"
+ * the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane
+ * (emit_dot_lanes.c). */
+#include "codegen/cpu/emit_dot.h"
 
 #include <float.h>
 #include <string.h>
-
-enum { MAX_SIDES = 64, MAX_PARTS = 4, MAX_TOGETHER = 4 };
 
 int aq_emit_is_block_dot(const emitter *e, aq_id expr) {
     const aq_expr *x = &e->n->exprs.at[expr];
     return x->kind == AQ_EXPR_OP && x->op == AQ_OP_dot && aq_dtype_of(e->n->exprs.at[x->in[0]].dtype)->block > 1;
 }
-
-typedef struct side {
-    aq_id load, buf;
-    block_form form;
-    aq_dtype dtype;
-    axes_set axes;         /* axes of the accumulator that it varies along */
-    int n;                 /* positions */
-    val group[MAX_SIDES];  /* address of the block, by position */
-} side;
-
-typedef struct dots {
-    const aq_tile *t;
-    tile_state *state;
-    side w, a;
-    int components, w_of[256], a_of[256];
-    int parts;             /* chains of integer sums of one component */
-    val sum[256][MAX_PARTS];
-    axes_set reduced;
-    aq_id along;           /* the axis of the blocks */
-} dots;
 
 /* --- integer dot products of vectors --------------------------------------------------------------------------------------------- */
 
@@ -53,16 +32,14 @@ static val halves(emitter *e, const char *name, val a, val b) {
     return e->l->BuildShuffleVector(e->b, lo, hi, e->l->ConstVector(k, (unsigned)n), "");
 }
 
-static val as_lanes(emitter *e, val v, typ t, int n) { return e->l->BuildBitCast(e->b, v, wide(e, t, n), ""); }
-
 static val plus(emitter *e, val acc, val v) { return acc ? e->l->BuildAdd(e->b, acc, v, "") : v; }
 
 /* acc + pairs of 16-bit integers, a and b as <16 x i32>; acc NULL = 0 */
 static val dot_pairs(emitter *e, val acc, val a, val b) {
     if (acc && e->target->has_vnni)
         return call(e, "llvm.x86.avx512.vpdpwssd.512", acc, a, b);
-    a = as_lanes(e, a, e->i16, 32);
-    b = as_lanes(e, b, e->i16, 32);
+    a = aq_emit_as_lanes(e, a, e->i16, 32);
+    b = aq_emit_as_lanes(e, b, e->i16, 32);
     if (e->target->has_avx512)
         return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", a, b, NULL));
     return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", a, b));
@@ -72,8 +49,8 @@ static val dot_pairs(emitter *e, val acc, val a, val b) {
 static val dot_quads(emitter *e, val acc, val a, val b) {
     if (e->target->has_vnni)
         return call(e, "llvm.x86.avx512.vpdpbusd.512", acc ? acc : e->l->ConstNull(wide(e, e->i32, 16)), a, b);
-    a = as_lanes(e, a, e->i8, 64);
-    b = as_lanes(e, b, e->i8, 64);
+    a = aq_emit_as_lanes(e, a, e->i8, 64);
+    b = aq_emit_as_lanes(e, b, e->i8, 64);
     val pairs = e->target->has_avx512 ? call(e, "llvm.x86.avx512.pmaddubs.w.512", a, b, NULL) : halves(e, "llvm.x86.avx2.pmadd.ub.sw", a, b);
     val ones = aq_emit_splat(e, e->l->ConstInt(e->i16, 1, 0), 32);
     if (e->target->has_avx512)
@@ -87,11 +64,11 @@ static val shift_right(emitter *e, val v, int by) { return by ? e->l->BuildLShr(
 static val mask_with(emitter *e, val v, int64_t m) { return e->l->BuildAnd(e->b, v, aq_emit_int_like(e, v, m), ""); }
 
 static val shift_words(emitter *e, val v, int left, int right) {
-    v = as_lanes(e, v, e->i16, 32);
+    v = aq_emit_as_lanes(e, v, e->i16, 32);
     if (left)
         v = e->l->BuildShl(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)left, 0), 32), "");
     v = e->l->BuildAShr(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)right, 0), 32), "");
-    return as_lanes(e, v, e->i32, 16);
+    return aq_emit_as_lanes(e, v, e->i32, 16);
 }
 
 /* How a word of weights falls into pieces, each of which meets one word of activations. */
@@ -124,9 +101,9 @@ static val piece_of(emitter *e, const side *w, const plan *p, val word, int i) {
         val v = mask_with(e, shift_right(e, word, 4 * i), 0x000f000f);
         if (!p->take_off)
             return v;
-        v = as_lanes(e, v, e->i16, 32);
+        v = aq_emit_as_lanes(e, v, e->i16, 32);
         v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
-        return as_lanes(e, v, e->i32, 16);
+        return aq_emit_as_lanes(e, v, e->i32, 16);
     }
     return shift_words(e, word, i == 0 ? 8 : 0, 8);
 }
@@ -232,101 +209,6 @@ static void fast_blocks(emitter *e, dots **d, int n, val yes) {
     }
     for (int k = 0; k < n; k++)
         scale_and_add(e, d[k], yes);
-}
-
-/* --- lane by lane ---------------------------------------------------------------------------------------------------------------- */
-
-static val shuffled(emitter *e, val a, val b, const int *order, int n) {
-    val k[64];
-    for (int i = 0; i < n; i++)
-        k[i] = k32(e, order[i]);
-    return e->l->BuildShuffleVector(e->b, a, b ? b : e->l->GetPoison(e->l->TypeOf(a)), e->l->ConstVector(k, (unsigned)n), "");
-}
-
-/* The 32 integers of a weight's block in order, as i16. */
-static val row_weights(emitter *e, const side *w, val group, val row) {
-    int panel = e->n->bufs.at[w->buf].layout == AQ_LAYOUT_PANEL, bytes = 4 * w->form.words, order[32];
-    val q;
-    if (panel) {
-        q = e->l->GetUndef(wide(e, e->i32, w->form.words));
-        val at = e->l->BuildMul(e->b, row, k64(e, 4), "");
-        val p = e->l->BuildGEP2(e->b, e->i8, group, &at, 1, "");
-        for (int j = 0; j < w->form.words; j++)
-            q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, p, 64 * j), 4), k64(e, j), "");
-        q = as_lanes(e, q, e->i8, bytes);
-    } else
-        q = aq_emit_load_at(e, wide(e, e->i8, bytes), aq_emit_step_address(e, group, w->form.q_at), 1);
-    if (!w->form.nibbles)
-        return e->l->BuildSExt(e->b, q, wide(e, e->i16, 32), "");
-    val four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 16), low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 16);
-    for (int i = 0; i < 32; i++)
-        order[i] = panel ? (i % 8 >= 4 ? 16 : 0) + i / 8 * 4 + i % 4 : i;
-    q = shuffled(e, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), order, 32);
-    q = e->l->BuildZExt(e->b, q, wide(e, e->i16, 32), "");
-    return e->l->BuildSub(e->b, q, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)w->form.zero, 0), 32), "");
-}
-
-static val row_acts(emitter *e, const side *a, val group) {
-    val p = aq_emit_step_address(e, group, 8);
-    if (a->dtype == AQ_A8)
-        return e->l->BuildSExt(e->b, aq_emit_load_at(e, wide(e, e->i8, 32), p, 1), wide(e, e->i16, 32), "");
-    int order[32];
-    for (int i = 0; i < 32; i++)
-        order[i] = (i & ~3) | (i & 1) << 1 | (i >> 1 & 1);
-    return shuffled(e, aq_emit_load_at(e, wide(e, e->i16, 32), p, 2), NULL, order, 32);
-}
-
-static val half_at(emitter *e, val group, int at, val row) {
-    val o = e->l->BuildMul(e->b, row, k64(e, 2), "");
-    val p = e->l->BuildGEP2(e->b, e->i8, aq_emit_step_address(e, group, at), &o, 1, "");
-    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, e->f16, p, 2), e->f32, "");
-}
-
-static val one_lane(emitter *e, const dots *d, const block_place *w, const block_place *a, val acc) {
-    val row = aq_emit_ix_scalar(e, w->row);
-    val x = e->l->BuildSExt(e->b, row_weights(e, &d->w, w->group, row), wide(e, e->i32, 32), "");
-    val y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
-    val product = e->l->BuildMul(e->b, x, y, "");
-    typ t = e->l->TypeOf(product);
-    val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &product, 1);
-    val scale = e->l->BuildFMul(e->b, half_at(e, w->group, d->w.form.d_at, row), aq_emit_load_at(e, e->f32, a->group, 4), "");
-    acc = aq_emit_fma(e, aq_emit_f32(e, sum), scale, acc);
-    if (d->w.form.m_at < 0)
-        return acc;
-    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4), acc);
-}
-
-static block_place place_lane(emitter *e, const side *s, int lane, int lanes, val mask) {
-    const aq_expr *x = &e->n->exprs.at[s->load];
-    ix index[AQ_MAX_RANK];
-    for (int i = 0; i < x->n_in; i++) {
-        index[i] = aq_emit_index(e, x->in[i]);
-        if (!index[i].vec && !index[i].coef)
-            continue;
-        val all = aq_emit_ix_vector(e, index[i], lanes), first = e->l->BuildExtractElement(e->b, all, k64(e, 0), "");
-        val one = e->l->BuildExtractElement(e->b, all, k64(e, lane), "");
-        if (mask)
-            one = e->l->BuildSelect(e->b, e->l->BuildExtractElement(e->b, mask, k64(e, lane), ""), one, first, "");
-        index[i] = aq_emit_ix_value(one, 1, 1);
-    }
-    return aq_emit_block_place(e, s->buf, index);
-}
-
-static void slow_block(emitter *e, dots *d, val yes) {
-    axes_set set = {{0}, 0};
-    aq_emit_add_axes(&set, d->t->axes, d->t->n_axes, NULL, 0);
-    aq_id axis = aq_emit_lane_axis(e, d->t->axes, d->t->n_axes);
-    int lanes = axis ? e->cover[axis].lanes : 0;
-    for (int more = aq_emit_next(e, &set, 1); more; more = aq_emit_next(e, &set, 0)) {
-        val *acc = &d->state->at[aq_emit_component(e, d->t, d->t->n_axes)], r = *acc, mask = aq_emit_mask(e, axis);
-        e->lanes = lanes;
-        for (int lane = 0; lane < (lanes ? lanes : 1); lane++) {
-            block_place w = place_lane(e, &d->w, lane, lanes, mask), a = place_lane(e, &d->a, lane, lanes, mask);
-            val old = lanes ? e->l->BuildExtractElement(e->b, r, k64(e, lane), "") : r, new = one_lane(e, d, &w, &a, old);
-            r = lanes ? e->l->BuildInsertElement(e->b, r, new, k64(e, lane), "") : new;
-        }
-        *acc = yes ? e->l->BuildSelect(e->b, yes, r, *acc, "") : r;
-    }
 }
 
 /* --- the statement --------------------------------------------------------------------------------------------------------------- */
@@ -435,7 +317,7 @@ void aq_emit_block_dot(emitter *e, const aq_stmt *s) {
             pair_sides(e, d);
             fast_blocks(e, &d, 1, yes);
         } else
-            slow_block(e, d, yes);
+            aq_emit_slow_block(e, d, yes);
         for (int i = 0; i < d->reduced.n; i++)
             e->at[d->reduced.axis[i]] = at[d->reduced.axis[i]];
     }

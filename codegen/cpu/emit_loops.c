@@ -1,4 +1,4 @@
-/* emit_loops.c: the tree of a phase: work items to tiles, sequential loops, lists of statements.
+/* emit_loops.c: inside a work item: sequential loops, lists of statements.
  *
  * A loop that sums over a range that is no multiple of its step gets its body twice: whole turns without any mask, then one with cuts; any other
  * loop has one body that allows for the cut. Accumulators that
@@ -29,7 +29,7 @@ static val least(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l
 static val largest(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, a, b, ""), a, b, ""); }
 
 /* Where the whole axis ends now. */
-static val end_of_axis(emitter *e, aq_id axis) {
+val aq_emit_axis_end(emitter *e, aq_id axis) {
     const aq_nest_axis *a = &e->n->axes.at[axis];
     val end = aq_emit_dim(e, a->extent);
     if (!a->limit)
@@ -114,7 +114,7 @@ static range range_of(emitter *e, aq_id axis) {
     range r = {.align = (int64_t)1 << 40};
     if (!outer->step) {
         r.lo = k64(e, 0);
-        r.hi = end_of_axis(e, axis);
+        r.hi = aq_emit_axis_end(e, axis);
         r.span = a->extent.sym || a->limit ? -1 : a->extent.k;
         return r;
     }
@@ -206,7 +206,6 @@ static void body(emitter *e, const aq_stmt *s, cover c) {
     e->cover[s->axis] = old;
 }
 
-static int64_t round_up(int64_t n, int64_t to) { return to ? (n + to - 1) / to * to : n; }
 
 /* Is the axis reduced in the list by anything but attend? Then a cut would cost a mask on every update. */
 static int is_summed(const emitter *e, aq_id first, aq_id axis) {
@@ -284,7 +283,7 @@ static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step,
     add_incoming(e, &c, out, before, pre);
 }
 
-static void emit_for(emitter *e, const aq_stmt *s) {
+void aq_emit_for(emitter *e, const aq_stmt *s) {
     range r = range_of(e, s->axis);
     int64_t step = s->step ? s->step : e->n->axes.at[s->axis].extent.k;
     step = turn_of(e, s, step);
@@ -305,66 +304,7 @@ static void emit_for(emitter *e, const aq_stmt *s) {
     val base = e->l->BuildAdd(e->b, r.lo, k64(e, turns * step), "");
     int ragged = s->lanes && rest % s->lanes;
     int64_t align = common(r.align, turns ? step : (int64_t)1 << 40);
-    body(e, s, (cover){round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0, 0, 0});
-}
-
-/* --- work items ------------------------------------------------------------------------------------------------------------------ */
-
-/* Sets the cover of one tiles loop whose number of this item is `index`; leaves to `skip` where there is nothing to do. */
-static void enter_tiles(emitter *e, const aq_stmt *s, val index, block skip) {
-    const aq_nest_axis *a = &e->n->axes.at[s->axis];
-    int64_t step = s->step ? s->step : a->extent.k;
-    val base = e->l->BuildMul(e->b, index, k64(e, step), ""), end = NULL;
-    if (a->limit) {
-        val hi = end_of_axis(e, s->axis);
-        block inside = aq_emit_block(e, "inside");
-        e->l->BuildCondBr(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, base, hi, ""), inside, skip);
-        e->l->PositionBuilderAtEnd(e->b, inside);
-        end = step > 1 ? hi : NULL;
-    } else if (a->extent.sym) {
-        end = step > 1 ? aq_emit_dim(e, a->extent) : NULL;
-    } else if (a->extent.k % step) {
-        int64_t covered = a->extent.k < step ? round_up(a->extent.k, s->lanes) : step;
-        end = a->extent.k < step && covered == a->extent.k ? NULL : k64(e, a->extent.k);
-        if (a->extent.k < step)
-            step = covered;
-    }
-    int64_t align = s->step ? s->step : (int64_t)1 << 40;
-    if (!a->extent.sym && a->extent.k <= step)
-        base = k64(e, 0), align = (int64_t)1 << 40;
-    val turn = e->l->IsConstant(base) ? NULL : index;
-    e->cover[s->axis] = (cover){step, s->lanes, base, end, align, turn, NULL, s->step, (int64_t)1 << 40, 0, e->depth + 1};
-}
-
-void aq_emit_tree(emitter *e, aq_id tree, val item) {
-    const aq_stmt *loop[AQ_MAX_AXES];
-    val index[AQ_MAX_AXES];
-    int n = 0;
-    aq_id id = tree;
-    for (; id && e->n->stmts.at[id].kind == AQ_STMT_TILES; id = e->n->stmts.at[id].first_child)
-        loop[n++] = &e->n->stmts.at[id];
-    for (int i = n - 1; i >= 0; i--) {
-        const aq_nest_axis *a = &e->n->axes.at[loop[i]->axis];
-        int64_t step = loop[i]->step ? loop[i]->step : a->extent.k;
-        val count = e->l->BuildUDiv(e->b, e->l->BuildAdd(e->b, aq_emit_dim(e, a->extent), k64(e, step - 1), ""), k64(e, step), "");
-        index[i] = i ? e->l->BuildURem(e->b, item, count, "") : item;
-        if (i)
-            item = e->l->BuildUDiv(e->b, item, count, "");
-    }
-    block skip = aq_emit_block(e, "skip");
-    e->depth = 0;
-    for (int i = 0; i < n; i++, e->depth++)
-        enter_tiles(e, loop[i], index[i], skip);
-    if (n)
-        aq_emit_list(e, id);
-    else { /* a tree of sequential loops: one work item */
-        aq_emit_forget(e);
-        emit_for(e, &e->n->stmts.at[tree]);
-    }
-    for (int i = 0; i < n; i++)
-        e->cover[loop[i]->axis].step = 0;
-    e->l->BuildBr(e->b, skip);
-    e->l->PositionBuilderAtEnd(e->b, skip);
+    body(e, s, (cover){aq_emit_round_up(rest, s->lanes), 0, base, ragged ? r.hi : NULL, align, NULL, NULL, 0, 0, 0, 0});
 }
 
 static void emit_let(emitter *e, const aq_stmt *s) {
@@ -387,7 +327,7 @@ void aq_emit_list(emitter *e, aq_id first) {
         aq_emit_forget(e);
         memset(e->at, 0, sizeof e->at);
         switch (s->kind) {
-        case AQ_STMT_FOR: emit_for(e, s); break;
+        case AQ_STMT_FOR: aq_emit_for(e, s); break;
         case AQ_STMT_LET: emit_let(e, s); break;
         case AQ_STMT_ACC: aq_emit_acc_open(e, s, s->next); break;
         case AQ_STMT_UPDATE: aq_emit_update(e, s); break;

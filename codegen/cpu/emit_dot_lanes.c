@@ -1,0 +1,96 @@
+/* emit_dot_lanes.c: dots of blocks in shapes that the fast form does not take (weights as stored, odd tiles): each lane's 32 integers are put in
+ * order, multiplied as vectors and summed, and the lane's number is updated. Same sums, same bits, perhaps a tenth of the speed. */
+#include "codegen/cpu/emit_dot.h"
+
+static val shuffled(emitter *e, val a, val b, const int *order, int n) {
+    val k[64];
+    for (int i = 0; i < n; i++)
+        k[i] = k32(e, order[i]);
+    return e->l->BuildShuffleVector(e->b, a, b ? b : e->l->GetPoison(e->l->TypeOf(a)), e->l->ConstVector(k, (unsigned)n), "");
+}
+
+/* The 32 integers of a weight's block in order, as i16. */
+static val row_weights(emitter *e, const side *w, val group, val row) {
+    int panel = e->n->bufs.at[w->buf].layout == AQ_LAYOUT_PANEL, bytes = 4 * w->form.words, order[32];
+    val q;
+    if (panel) {
+        q = e->l->GetUndef(wide(e, e->i32, w->form.words));
+        val at = e->l->BuildMul(e->b, row, k64(e, 4), "");
+        val p = e->l->BuildGEP2(e->b, e->i8, group, &at, 1, "");
+        for (int j = 0; j < w->form.words; j++)
+            q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, p, 64 * j), 4), k64(e, j), "");
+        q = aq_emit_as_lanes(e, q, e->i8, bytes);
+    } else
+        q = aq_emit_load_at(e, wide(e, e->i8, bytes), aq_emit_step_address(e, group, w->form.q_at), 1);
+    if (!w->form.nibbles)
+        return e->l->BuildSExt(e->b, q, wide(e, e->i16, 32), "");
+    val four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 16), low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 16);
+    for (int i = 0; i < 32; i++)
+        order[i] = panel ? (i % 8 >= 4 ? 16 : 0) + i / 8 * 4 + i % 4 : i;
+    q = shuffled(e, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), order, 32);
+    q = e->l->BuildZExt(e->b, q, wide(e, e->i16, 32), "");
+    return e->l->BuildSub(e->b, q, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)w->form.zero, 0), 32), "");
+}
+
+static val row_acts(emitter *e, const side *a, val group) {
+    val p = aq_emit_step_address(e, group, 8);
+    if (a->dtype == AQ_A8)
+        return e->l->BuildSExt(e->b, aq_emit_load_at(e, wide(e, e->i8, 32), p, 1), wide(e, e->i16, 32), "");
+    int order[32];
+    for (int i = 0; i < 32; i++)
+        order[i] = (i & ~3) | (i & 1) << 1 | (i >> 1 & 1);
+    return shuffled(e, aq_emit_load_at(e, wide(e, e->i16, 32), p, 2), NULL, order, 32);
+}
+
+static val half_at(emitter *e, val group, int at, val row) {
+    val o = e->l->BuildMul(e->b, row, k64(e, 2), "");
+    val p = e->l->BuildGEP2(e->b, e->i8, aq_emit_step_address(e, group, at), &o, 1, "");
+    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, e->f16, p, 2), e->f32, "");
+}
+
+static val one_lane(emitter *e, const dots *d, const block_place *w, const block_place *a, val acc) {
+    val row = aq_emit_ix_scalar(e, w->row);
+    val x = e->l->BuildSExt(e->b, row_weights(e, &d->w, w->group, row), wide(e, e->i32, 32), "");
+    val y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
+    val product = e->l->BuildMul(e->b, x, y, "");
+    typ t = e->l->TypeOf(product);
+    val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &product, 1);
+    val scale = e->l->BuildFMul(e->b, half_at(e, w->group, d->w.form.d_at, row), aq_emit_load_at(e, e->f32, a->group, 4), "");
+    acc = aq_emit_fma(e, aq_emit_f32(e, sum), scale, acc);
+    if (d->w.form.m_at < 0)
+        return acc;
+    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4), acc);
+}
+
+static block_place place_lane(emitter *e, const side *s, int lane, int lanes, val mask) {
+    const aq_expr *x = &e->n->exprs.at[s->load];
+    ix index[AQ_MAX_RANK];
+    for (int i = 0; i < x->n_in; i++) {
+        index[i] = aq_emit_index(e, x->in[i]);
+        if (!index[i].vec && !index[i].coef)
+            continue;
+        val all = aq_emit_ix_vector(e, index[i], lanes), first = e->l->BuildExtractElement(e->b, all, k64(e, 0), "");
+        val one = e->l->BuildExtractElement(e->b, all, k64(e, lane), "");
+        if (mask)
+            one = e->l->BuildSelect(e->b, e->l->BuildExtractElement(e->b, mask, k64(e, lane), ""), one, first, "");
+        index[i] = aq_emit_ix_value(one, 1, 1);
+    }
+    return aq_emit_block_place(e, s->buf, index);
+}
+
+void aq_emit_slow_block(emitter *e, dots *d, val yes) {
+    axes_set set = {{0}, 0};
+    aq_emit_add_axes(&set, d->t->axes, d->t->n_axes, NULL, 0);
+    aq_id axis = aq_emit_lane_axis(e, d->t->axes, d->t->n_axes);
+    int lanes = axis ? e->cover[axis].lanes : 0;
+    for (int more = aq_emit_next(e, &set, 1); more; more = aq_emit_next(e, &set, 0)) {
+        val *acc = &d->state->at[aq_emit_component(e, d->t, d->t->n_axes)], r = *acc, mask = aq_emit_mask(e, axis);
+        e->lanes = lanes;
+        for (int lane = 0; lane < (lanes ? lanes : 1); lane++) {
+            block_place w = place_lane(e, &d->w, lane, lanes, mask), a = place_lane(e, &d->a, lane, lanes, mask);
+            val old = lanes ? e->l->BuildExtractElement(e->b, r, k64(e, lane), "") : r, new = one_lane(e, d, &w, &a, old);
+            r = lanes ? e->l->BuildInsertElement(e->b, r, new, k64(e, lane), "") : new;
+        }
+        *acc = yes ? e->l->BuildSelect(e->b, yes, r, *acc, "") : r;
+    }
+}
