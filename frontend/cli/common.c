@@ -4,8 +4,10 @@
 #include "frontend/cli/common.h"
 
 #include "frontend/cli/switches.h"
+#include "ir/file.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -76,7 +78,18 @@ aq_status aq_output_finish(void) {
     errno = 0;
     if (!ferror(stdout) && fflush(stdout) == 0)
         return AQ_OK;
-    if (errno == EPIPE)
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    if (errno == EPIPE || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR))) /* the write that failed may be long ago */
         return aq_fail(AQ_FAILED, NULL, "%s", "");
     return aq_fail(AQ_FAILED, "standard output", "%s", errno ? strerror(errno) : "a write failed");
+}
+
+aq_status aq_output_file(const char *path, const void *bytes, size_t size) {
+    aq_file_writer *w;
+    AQ_TRY(aq_file_create(path, &w));
+    aq_status status = aq_file_append(w, bytes, size);
+    if (status == AQ_OK)
+        return aq_file_commit(w);
+    aq_file_abandon(w);
+    return status;
 }

@@ -30,4 +30,7 @@ void aq_interrupt_call(void (*call)(void *user), void *user);
 /* Flushes standard output; AQ_FAILED if anything written to it was lost. A pipe that its reader closed is no news: the message is "". */
 AQ_MUST_USE aq_status aq_output_finish(void);
 
+/* A whole file at once: it appears under `path` when every byte is there ("-" is standard output). */
+AQ_MUST_USE aq_status aq_output_file(const char *path, const void *bytes, size_t size);
+
 #endif

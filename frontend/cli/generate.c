@@ -53,9 +53,7 @@ static aq_status give(const aq_generation *g, aq_answer *a, aq_bytes text) {
         text.n--;
     }
     AQ_TRY(keep_text(a, text));
-    if (g->emit && text.n)
-        g->emit(g->user, text);
-    return AQ_OK;
+    return g->emit && text.n && g->emit(g->user, text) ? AQ_INTERRUPTED : AQ_OK;
 }
 
 static int is_stop_id(const aq_generation *g, int32_t id) {
@@ -129,8 +127,8 @@ static aq_status decode(const aq_generation *g, const float *logits, aq_held *he
         int32_t id = aq_rt_sample(g->sampler, logits, &logprob);
         if (!a->first_token_ns)
             a->first_token_ns = aq_clock_ns();
-        AQ_TRY_GOTO(status, close, take(g, a, id, logprob, &decoder, &matcher, &done));
-        if (done)
+        status = take(g, a, id, logprob, &decoder, &matcher, &done);
+        if (status != AQ_OK || done)
             break;
         status = aq_interrupted() ? AQ_INTERRUPTED : aq_engine_feed(g->engine, 0, &id, 1, 1, &logits);
         if (status != AQ_OK)
@@ -142,12 +140,18 @@ static aq_status decode(const aq_generation *g, const float *logits, aq_held *he
         a->reason = AQ_STOP_INTERRUPTED;
         status = AQ_OK;
     }
-    if (status == AQ_OK)
-        status = finish_text(g, a, &decoder, &matcher);
-close:
+    if (status == AQ_OK && finish_text(g, a, &decoder, &matcher) == AQ_NO_MEMORY)
+        status = AQ_NO_MEMORY; /* what else it can say is that nobody reads on */
     aq_stop_close(&matcher);
     aq_decoder_close(&decoder);
     return status;
+}
+
+/* One that came between two steps still waits in the session: it would stop the next turn. */
+static void take_back_interrupt(const aq_generation *g) {
+    const float *logits;
+    aq_status waiting = aq_engine_session(g->engine) ? aq_engine_feed(g->engine, 0, NULL, 0, 0, &logits) : AQ_OK;
+    (void)waiting;
 }
 
 static void interrupt(void *engine) {
@@ -174,5 +178,7 @@ aq_status aq_generate(const aq_generation *g, const int32_t *prompt, size_t n, a
         status = decode(g, logits, held, a);
     }
     aq_interrupt_call(NULL, NULL);
+    if (aq_interrupted())
+        take_back_interrupt(g);
     return status;
 }

@@ -15,7 +15,7 @@ typedef struct aq_generation {
     uint32_t n_stops;
     int64_t max_new;
     int drop_space;               /* templates that end in "Assistant:" get " answer" */
-    void (*emit)(void *user, aq_bytes text); /* text as it becomes certain; may be NULL */
+    int (*emit)(void *user, aq_bytes text); /* text as it becomes certain; not 0 = nobody reads on: stop; may be NULL */
     void *user;
 } aq_generation;
 

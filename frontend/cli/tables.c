@@ -42,6 +42,31 @@ static line layouts[] = {
 #include "ir/layout.def"
 #undef LAYOUT
 };
+static line batch[] = {
+#define FIELD(name, n_dims, dim0, dim1, doc) {#name, #n_dims, #dim0, doc},
+#include "ir/batch.def"
+#undef FIELD
+};
+static line passes[] = {
+#define PASS(name, needs, gives, grade, doc) {#name, needs, gives, #grade, doc},
+#include "passes/passes.def"
+#undef PASS
+};
+static line targets[] = {
+#define TARGET(name, avx512, bf16, vnni, registers, l1, l2, read, f32, bf16_rate, i16, i8) {name, #read, #f32, #bf16_rate, #i16, #i8},
+#include "codegen/targets.def"
+#undef TARGET
+};
+static line features[] = {
+#define FEATURE(id, name, part, leaf, sub, reg, bit) {name, part, #leaf, #reg, #bit},
+#include "runtime/cpu/features.def"
+};
+static line templates[] = {
+#define MODEL(first, second, template)
+#define TEMPLATE(name, system, system_start, system_end, user, assistant, end_even, end_odd, is_colon, is_open_empty, instruction, ...)               \
+    {name, #user, #assistant, #end_even, #end_odd, #__VA_ARGS__},
+#include "frontend/chat/templates.def"
+};
 static line switches[] = {
 #define SWITCH(ID, fallback, doc) {#ID, fallback, doc},
 #include "frontend/cli/switches.def"
@@ -56,6 +81,12 @@ static const table tables[] = {
     {"reductions", "the monoids of reductions", {"monoid", "text", "parts", "meaning"}, ROWS(monoids)},
     {"dtypes", "element types", {"dtype", "block", "bytes", "kind", "gguf", "meaning"}, ROWS(dtypes)},
     {"layouts", "how values lie in memory", {"layout", "meaning"}, ROWS(layouts)},
+    {"batch", "the arrays of a batch", {"array", "axes", "first axis", "meaning"}, ROWS(batch)},
+    {"passes", "the passes of the default pipeline, in order", {"pass", "needs", "gives", "grade", "meaning"}, ROWS(passes)},
+    {"targets", "levels of CPU that code is made for, a core's typical figures", {"target", "read GB/s", "f32 GF/s", "bf16 GF/s", "int16 Gop/s", "int8 Gop/s"},
+     ROWS(targets)},
+    {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
+    {"templates", "forms of a conversation", {"template", "before user", "before assistant", "after even turns", "after odd turns", "stops"}, ROWS(templates)},
     {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
 };
 

@@ -55,10 +55,9 @@ static void close_line(talk *t) {
 
 /* --- answers ------------------------------------------------------------------------------------------------------------------------------ */
 
-static void emit(void *user, aq_bytes text) {
+static int emit(void *user, aq_bytes text) {
     (void)user;
-    fwrite(text.s, 1, text.n, stdout);
-    fflush(stdout);
+    return fwrite(text.s, 1, text.n, stdout) != text.n || fflush(stdout) != 0;
 }
 
 static void answer_json(const aq_answer *a) {
@@ -142,15 +141,7 @@ static aq_status save(talk *t, const char *rest) {
     cJSON_Delete(list);
     if (!text)
         return aq_fail(AQ_NO_MEMORY, NULL, "no memory for the JSON document");
-    aq_file_writer *w;
-    aq_status status = aq_file_create(rest, &w);
-    if (status == AQ_OK) {
-        status = aq_file_append(w, text, strlen(text));
-        if (status == AQ_OK)
-            status = aq_file_commit(w);
-        else
-            aq_file_abandon(w);
-    }
+    aq_status status = aq_output_file(rest, text, strlen(text));
     cJSON_free(text);
     return status;
 }

@@ -7,16 +7,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static aq_status write_plan(const char *path, const void *bytes, size_t size) {
-    aq_file_writer *w;
-    AQ_TRY(aq_file_create(path, &w));
-    aq_status status = aq_file_append(w, bytes, size);
-    if (status == AQ_OK)
-        return aq_file_commit(w);
-    aq_file_abandon(w);
-    return status;
-}
-
 static aq_status print_compiled(const aq_args *a, const char *path, size_t size, const aq_compile_report *r) {
     if (!aq_arg_given(a, AQ_OPT_JSON)) {
         printf("%s: %zu bytes for %s: %" PRIu32 " kernels, %" PRIu32 " steps; passes %.1f ms, lowering %.1f ms, machine code %.1f ms\n", path, size,
@@ -48,7 +38,7 @@ aq_status aq_verb_compile(const aq_args *a) {
     const unsigned char *bytes = aq_engine_plan_bytes(s.engine, &size);
     if (!bytes)
         AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "compile: ref is interpreted: expected a target that code is made for"));
-    AQ_TRY_GOTO(status, close, write_plan(path, bytes, size));
+    AQ_TRY_GOTO(status, close, aq_output_file(path, bytes, size));
     if (strcmp(path, "-"))
         status = print_compiled(a, path, size, aq_engine_report(s.engine));
 close:

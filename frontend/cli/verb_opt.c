@@ -57,19 +57,28 @@ static aq_status target_options(opt *o) {
 static aq_status dump(void *user, const char *pass, const aq_module *m) {
     aq_arena arena = {0};
     aq_text text = {.arena = &arena};
-    const char *chars;
-    (void)user;
+    const char *chars, *folder = aq_switch(AQ_SWITCH_AQ_DUMP_DIR), *path;
+    const opt *o = user;
+    int is_switch = !aq_arg_given(o->args, AQ_OPT_PRINT_AFTER); /* AQ_DUMP leaves standard output to the result */
     aq_status status = aq_print_module(m, &text);
     if (status == AQ_OK)
         status = aq_text_end(&text, &chars);
-    if (status == AQ_OK)
-        printf("# after %s\n%s", pass, chars);
+    if (status == AQ_OK && is_switch && folder) {
+        status = aq_file_make_folder(folder);
+        if (status == AQ_OK)
+            status = aq_arena_format(&arena, &path, "%s/%s.aq", folder, pass);
+        if (status == AQ_OK)
+            status = aq_output_file(path, chars, strlen(chars));
+    } else if (status == AQ_OK) {
+        fprintf(is_switch ? stderr : stdout, "# after %s\n%s", pass, chars);
+    }
     aq_arena_close(&arena);
     return status;
 }
 
 static aq_status run_passes(opt *o) {
     const char *after = aq_arg_text(o->args, AQ_OPT_PRINT_AFTER);
+    after = after ? after : aq_switch(AQ_SWITCH_AQ_DUMP);
     AQ_TRY(aq_verify_module(&o->m));
     AQ_TRY(aq_pipeline_run(&o->m, &o->options, o->list, after, dump, o, &o->reports, &o->n_reports));
     for (uint32_t i = 0; i < o->n_reports; i++) {
@@ -101,14 +110,8 @@ static aq_status module_text(opt *o, const char **out) {
 
 static aq_status write_text(opt *o, const char *path) {
     const char *chars;
-    aq_file_writer *w;
     AQ_TRY(module_text(o, &chars));
-    AQ_TRY(aq_file_create(path, &w));
-    aq_status status = aq_file_append(w, chars, strlen(chars));
-    if (status == AQ_OK)
-        return aq_file_commit(w);
-    aq_file_abandon(w);
-    return status;
+    return aq_output_file(path, chars, strlen(chars));
 }
 
 static cJSON *reports_json(const opt *o) {

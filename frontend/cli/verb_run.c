@@ -5,15 +5,15 @@
 #include "frontend/cli/json.h"
 #include "frontend/cli/prompt.h"
 #include "frontend/cli/sampling.h"
+#include "frontend/cli/switches.h"
 #include "ir/clock.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-static void emit(void *user, aq_bytes text) {
+static int emit(void *user, aq_bytes text) {
     (void)user;
-    fwrite(text.s, 1, text.n, stdout);
-    fflush(stdout);
+    return fwrite(text.s, 1, text.n, stdout) != text.n || fflush(stdout) != 0;
 }
 
 static double rate(int64_t n, int64_t ns) {
@@ -82,6 +82,29 @@ static void print_ids(const aq_answer *a) {
         printf("%s%" PRId32, i ? " " : "", a->tokens.at[i]);
 }
 
+/* AQ_TRACE: the kernels of the last step, layers together. */
+static void print_trace(const aq_subject *s) {
+    aq_rt_trace_row row[1024];
+    uint32_t n = aq_rt_trace_rows(aq_engine_session(s->engine), row, sizeof row / sizeof *row);
+    int64_t all = 0;
+    for (uint32_t i = 0; i < n; i++)
+        all += row[i].ns;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t ns = row[i].ns;
+        uint32_t count = row[i].count, first = 0;
+        while (first < i && strcmp(row[first].kernel, row[i].kernel))
+            first++;
+        if (first < i)
+            continue;
+        for (uint32_t k = i + 1; k < n; k++)
+            if (!strcmp(row[k].kernel, row[i].kernel)) {
+                ns += row[k].ns;
+                count += row[k].count;
+            }
+        fprintf(stderr, "%-32s %5" PRIu32 " times %10.1f us %5.1f %%\n", row[i].kernel, count, (double)ns / 1e3, all ? 100 * (double)ns / (double)all : 0);
+    }
+}
+
 static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {
     const aq_args *args = s->args;
     int64_t max_new = aq_arg_number(args, AQ_OPT_MAX_NEW), most = s->checkpoint.config.max_length, n = (int64_t)p->ids.n;
@@ -90,6 +113,9 @@ static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {
     const aq_subject_needs needs = {.context = n + max_new < most ? n + max_new : most, .outputs = 1};
     AQ_TRY(aq_subject_start(s, &needs));
     aq_rt_sampler *sampler;
+    int trace = aq_switch(AQ_SWITCH_AQ_TRACE) && aq_engine_session(s->engine);
+    if (trace)
+        aq_rt_trace(aq_engine_session(s->engine), 1);
     AQ_TRY(aq_sampler_of(args, s->checkpoint.config.V, &sampler));
     const aq_generation g = {.engine = s->engine,
                              .tokenizer = s->tokenizer,
@@ -103,6 +129,8 @@ static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {
                              .emit = aq_arg_given(args, AQ_OPT_JSON) ? NULL : emit};
     aq_held held = {0};
     aq_status status = aq_generate(&g, p->ids.at, p->ids.n, &held, out);
+    if (trace)
+        print_trace(s);
     aq_ids_close(&held.ids);
     aq_rt_sampler_close(sampler);
     return status;
@@ -116,7 +144,7 @@ static aq_status print_answer(const aq_subject *s, const aq_prompt *p, const aq_
     if (!aq_arg_given(s->args, AQ_OPT_JSON))
         putchar('\n');
     say_timings(s, a);
-    return a->reason == AQ_STOP_INTERRUPTED ? aq_fail(AQ_INTERRUPTED, NULL, "interrupted") : AQ_OK;
+    return a->reason == AQ_STOP_INTERRUPTED && aq_interrupted() ? aq_fail(AQ_INTERRUPTED, NULL, "interrupted") : AQ_OK;
 }
 
 aq_status aq_verb_run(const aq_args *args) {

@@ -2,7 +2,7 @@
 """test_answers.py: what the program answers, against an independent implementation's logits (tests/data, made by tests/oracle/logits.py), and
 what run, score, chat, compile and memory promise of their form. AQ_PROGRAM names the program; AQ_TEST_MODEL, if set, the real model.
 AQ_TEST_TARGETS: the targets to hold against the oracle, apart by spaces (default: ref and cpu)."""
-import json, math, os, subprocess, sys, tempfile, unittest
+import json, math, os, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
 MODEL = os.environ.get("AQ_TEST_MODEL")
@@ -180,6 +180,26 @@ class Plans(Case):
             shown = json.loads(run("show", plan, "--json").stdout)
             self.assertEqual(shown["graphs"][0]["name"], "step")
 
+    def test_no_llvm_in_the_process(self):
+        """The loader's own log of every library it opened, dlopen included."""
+        with tempfile.TemporaryDirectory() as d:
+            plan = os.path.join(d, "a.aqp")
+            r = run("compile", TINY, "-o", plan, env={"LD_DEBUG": "files"})
+            self.assertIn(b"libLLVM", r.stderr)
+            r = run("run", plan, "--weights", TINY, "--prompt-ids", "1,2", "-n", "3", env={"LD_DEBUG": "files"})
+            self.assertEqual(r.returncode, 0)
+            self.assertNotIn(b"libLLVM", r.stderr)
+            for llvm in (True, False):                       # compiled, then from the cache
+                r = run("run", TINY, "--prompt-ids", "1,2", "-n", "3", "--cache", d, env={"LD_DEBUG": "files"})
+                self.assertEqual(b"libLLVM" in r.stderr, llvm)
+
+    def test_without_llvm(self):
+        self.refused(4, "LLVM", "compile", TINY, "-o", "/dev/null", env={"AQ_LLVM": "/nowhere/libLLVM.so"})
+
+    def test_trace(self):
+        r = run("run", TINY, "--prompt-ids", "1,2", "-n", "3", env={"AQ_TRACE": "1"})
+        self.assertIn(b" times ", r.stderr)
+
     def test_damage_is_refused(self):
         with tempfile.TemporaryDirectory() as d:
             plan, bad = os.path.join(d, "a.aqp"), os.path.join(d, "bad.aqp")
@@ -235,6 +255,36 @@ class Chat(Case):
         turns = [json.loads(x) for x in r.stdout.splitlines()]
         self.assertEqual((r.returncode, len(turns)), (0, 2), r.stderr.decode())
         self.assertLess(turns[1]["prefilled"], turns[0]["prefilled"], "the second turn fed the first one again")
+
+    def test_ctrl_c_stops_the_answer_only(self):
+        p = subprocess.Popen([PROGRAM, "chat", MODEL, "--target", TARGET, "--temperature", "0", "-n", "300"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdin.write(b"Tell me a very long story\n")
+        p.stdin.flush()
+        p.stdout.read(10)
+        p.send_signal(signal.SIGINT)
+        time.sleep(1)
+        p.stdin.write(b"What is the capital of France?\n/exit\n")
+        out, err = p.communicate(timeout=300)
+        self.assertEqual((p.returncode, err), (0, b"(stopped)\n"))
+        self.assertIn(b"Paris", out)
+
+    def test_ctrl_c_of_run(self):
+        p = subprocess.Popen([PROGRAM, "run", MODEL, "Tell me a very long story", "--target", TARGET, "--temperature", "0", "-n", "300"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(10)
+        p.send_signal(signal.SIGINT)
+        _, err = p.communicate(timeout=300)
+        self.assertEqual((p.returncode, err), (130, b"aquila: error: interrupted\n"))
+
+    def test_a_reader_that_leaves(self):
+        p = subprocess.Popen([PROGRAM, "run", MODEL, "Tell me a very long story", "--target", TARGET, "--temperature", "0", "-n", "300"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdout.read(10)
+        p.stdout.close()
+        err = p.stderr.read()
+        self.assertEqual((p.wait(timeout=300), err), (1, b""))
+        p.stderr.close()
 
     def test_commands(self):
         with tempfile.TemporaryDirectory() as d:
