@@ -1,6 +1,8 @@
 /* help.c: four readings of the two tables: the list of verbs, the help of one verb, bash completion, the manual page. */
 #include "frontend/cli/help.h"
 
+#include "ir/plan.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +51,12 @@ aq_status aq_verb_help(const aq_args *a) {
     if (!v)
         return aq_fail(AQ_USAGE, NULL, "%s: no such verb: `aquila help` lists them", a->operand[0]);
     aq_help_verb(v);
+    return AQ_OK;
+}
+
+aq_status aq_verb_version(const aq_args *a) {
+    (void)a;
+    printf("aquila %s, plans of version %d\n", AQ_VERSION, AQ_PLAN_VERSION);
     return AQ_OK;
 }
 

@@ -146,6 +146,8 @@ aq_status aq_args_parse(int argc, char **argv, aq_args *a) {
     const char *name = argv[1];
     if (!strcmp(name, "--help") || !strcmp(name, "-h"))
         name = "help";
+    if (!strcmp(name, "--version"))
+        name = "version";
     AQ_TRY(find_verb(name, &a->verb));
     AQ_ALLOC(&a->arena, a->operand, argc);
     int only_operands = 0;

@@ -2,15 +2,41 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/subject.h"
-#include "ir/layout.h"
+#include "ir/plan.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-static aq_status print_compiled(const aq_args *a, const char *path, size_t size, const aq_compile_report *r) {
+static uint64_t sum(const aq_rt_memory *m) {
+    return m->total + m->weights_packed + m->weights_mapped + m->plan;
+}
+
+/* What a session will take; total 0 where this machine cannot open the plan: it was made for another. */
+static aq_rt_memory foretell(const char *path, const unsigned char *bytes, size_t size, const aq_rt_limits *l) {
+    aq_rt_memory m = {0};
+    aq_rt_plan *plan;
+    if (aq_rt_plan_from_memory(path, bytes, size, &plan) != AQ_OK)
+        return m;
+    if (aq_rt_memory_of(plan, l, &m) != AQ_OK)
+        m = (aq_rt_memory){0};
+    aq_rt_plan_close(plan);
+    return m;
+}
+
+static aq_status print_compiled(const aq_args *a, const char *path, const aq_engine *e) {
+    const aq_compile_report *r = aq_engine_report(e);
+    const aq_rt_limits *l = aq_engine_limits(e);
+    size_t size;
+    const unsigned char *bytes = aq_engine_plan_bytes(e, &size);
+    aq_plan tables;
+    AQ_TRY(aq_plan_open(path, bytes, size, &tables));
+    const aq_rt_memory m = foretell(path, bytes, size, l);
     if (!aq_arg_given(a, AQ_OPT_JSON)) {
-        printf("%s: %zu bytes for %s: %" PRIu32 " kernels, %" PRIu32 " steps; passes %.1f ms, lowering %.1f ms, machine code %.1f ms\n", path, size,
-               r->target, r->kernels, r->steps, (double)r->passes_ns / 1e6, (double)r->lower_ns / 1e6, (double)r->emit_ns / 1e6);
+        printf("%s: %zu bytes for %s: %" PRIu32 " kernels, %" PRIu32 " steps, %" PRIu32 " buffers; passes %.1f ms, lowering %.1f ms, machine code %.1f ms\n",
+               path, size, r->target, r->kernels, r->steps, tables.n_buffers, (double)r->passes_ns / 1e6, (double)r->lower_ns / 1e6, (double)r->emit_ns / 1e6);
+        if (m.total)
+            printf("at a context of %" PRId64 " it will take %.1f MiB: weights %.1f, cache %.1f, activations %.1f\n", l->context, (double)sum(&m) / 0x1p20,
+                   (double)(m.weights_packed + m.weights_mapped) / 0x1p20, (double)m.cache / 0x1p20, (double)m.activations / 0x1p20);
         return AQ_OK;
     }
     cJSON *o = cJSON_CreateObject();
@@ -19,6 +45,10 @@ static aq_status print_compiled(const aq_args *a, const char *path, size_t size,
     aq_json_set_int(o, "bytes", (int64_t)size);
     aq_json_set_int(o, "kernels", r->kernels);
     aq_json_set_int(o, "steps", r->steps);
+    aq_json_set_int(o, "buffers", tables.n_buffers);
+    aq_json_set_int(o, "context", l->context);
+    if (m.total)
+        aq_json_set_int(o, "memory_bytes", (int64_t)sum(&m));
     cJSON_AddNumberToObject(o, "passes_ms", (double)r->passes_ns / 1e6);
     cJSON_AddNumberToObject(o, "lower_ms", (double)r->lower_ns / 1e6);
     cJSON_AddNumberToObject(o, "emit_ms", (double)r->emit_ns / 1e6);
@@ -40,14 +70,10 @@ aq_status aq_verb_compile(const aq_args *a) {
         AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "compile: ref is interpreted: expected a target that code is made for"));
     AQ_TRY_GOTO(status, close, aq_output_file(path, bytes, size));
     if (strcmp(path, "-"))
-        status = print_compiled(a, path, size, aq_engine_report(s.engine));
+        status = print_compiled(a, path, s.engine);
 close:
     aq_subject_close(&s);
     return status;
-}
-
-static uint64_t sum(const aq_rt_memory *m) {
-    return m->total + m->weights_packed + m->weights_mapped + m->plan;
 }
 
 /* The longest context, a multiple of the page, that takes at most `bytes`: memory grows with it, so halving finds it. */

@@ -49,6 +49,9 @@ class Help(Case):
         probe = script + '\nCOMP_WORDS=(aquila tokenize --de) COMP_CWORD=2; _aquila; echo "${COMPREPLY[*]}"'
         self.assertEqual(subprocess.run(["bash", "-c", probe], capture_output=True).stdout, b"--decode\n")
 
+    def test_version(self):
+        self.assertRegex(self.fine("--version"), r"^aquila \d+\.\d+\.\d+, plans of version \d+\n$")
+
     def test_manual(self):
         text = self.fine("man")
         for v in verbs():
