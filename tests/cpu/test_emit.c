@@ -222,6 +222,36 @@ static void two_matrices_side_by_side(void **state) {
     }
 }
 
+static void failing_allocations(void **state) { /* each of the emitter's own fails once: clean refusal, nothing left open */
+    (void)state;
+    kernel k;
+    kernel_open(&k, "nest w(in %x: a16[T, 64], in @a: q4_1[40, 64] panel, in %p: i32[T], out %y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
+                    "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %a sum [t, n] let %r = mul(%p[t], 2)\n"
+                    "  for d by 32 { %a += dot(%x[t, d], @a[n, d]) } store %y[t, n] = rope(mul(%a, %r), %p[t]) {dim=8, theta=100} } } } } }",
+                5);
+    aq_target t;
+    OK(aq_target_parse("cpu:v3", &t));
+    const aq_nest *n = k.n;
+    int refused = 0, done = 0;
+    for (long nth = 1; nth < 60 && !done; nth++) {
+        aq_arena arena = {0};
+        unsigned char *object;
+        size_t size;
+        long open = aq_mem_open_blocks();
+        aq_mem_fail_after(nth);
+        aq_status s = aq_cpu_emit(&n, 1, &t, &arena, &object, &size, &k.local_bytes, NULL);
+        aq_mem_fail_after(0);
+        assert_true(s == AQ_OK || s == AQ_NO_MEMORY);
+        refused += s == AQ_NO_MEMORY;
+        done = s == AQ_OK;
+        aq_arena_close(&arena);
+        assert_int_equal(aq_mem_open_blocks(), open);
+    }
+    assert_true(done && refused >= 1);
+    printf("%d allocations, each failed once\n", refused);
+    kernel_close(&k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elementwise), cmocka_unit_test(rows_reduced), cmocka_unit_test(panel_dots), cmocka_unit_test(row_dots),
@@ -229,7 +259,7 @@ int main(void) {
         cmocka_unit_test(rotated),     cmocka_unit_test(monoids),      cmocka_unit_test(attention),
         cmocka_unit_test(attention_in_columns), cmocka_unit_test(attention_in_parts), cmocka_unit_test(local_panels),
         cmocka_unit_test(phases_and_splits), cmocka_unit_test(numbers_of_all_kinds), cmocka_unit_test(lanes_that_do_not_lie_side_by_side),
-        cmocka_unit_test(lanes_along_tokens), cmocka_unit_test(two_matrices_side_by_side),
+        cmocka_unit_test(lanes_along_tokens), cmocka_unit_test(two_matrices_side_by_side), cmocka_unit_test(failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
