@@ -219,7 +219,7 @@ static memo *find(emitter *e, aq_id id) {
     const aq_expr *x = &e->n->exprs.at[id];
     uint64_t key = id;
     for (int i = 0; i < x->n_axes; i++)
-        key = key << 12 | (uint64_t)e->at[x->axes[i]];
+        key = key * 0xd6e8feb86659fd93u + (uint64_t)e->at[x->axes[i]]; /* up to eight axes: too many to stand side by side in 64 bits */
     uint32_t h = (uint32_t)((key * 0x9e3779b97f4a7c15u) >> 50);
     for (int i = 0; i < 16; i++) {
         memo *m = &e->memo[(h + (uint32_t)i) % MAX_MEMO];
