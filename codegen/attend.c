@@ -256,9 +256,9 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(axis(l, 'g', aq_dim_const(a->heads / a->rows), 0, &a->g, &a->at_g));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->b, 1, 0));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->t, step_of(l, 't', 1, 0, &none), 0));
-    AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->g, 1, 0));
-    if (a->split)
+    if (a->split) /* outside of g: the heads of a page lie side by side, and the items that hold work stand together in the grid */
         AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->c, 1, 0));
+    AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->g, 1, 0));
     l->base = l->depth;
     AQ_TRY(axis(l, 'j', aq_dim_const(a->rows), 0, &a->j, &a->at_j));
     AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->j, (int32_t)a->rows, 0));

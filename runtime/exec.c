@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { HELPINGS = 8 };
+enum { HELPINGS = 32 };
 
 static void *resolve(const aq_rt_session *s, const aq_rt_variant *v, const size_t *start, aq_plan_arg a) {
     const aq_plan_buffer *b = &s->plan->tables.buffers[a.index];
