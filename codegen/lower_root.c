@@ -2,7 +2,8 @@
  *
  * Axes are called by their place: the last n, the first t (of two or more, or where it is a symbol), those between h and g. Values kept in
  * scratch have plans of their own, pt ph pn, since what suits a dot's output does not suit a norm. The first step of an axis is its tiles,
- * unless the plan says `for`; inner steps are loops inside the work item. Without a plan: t by 1, n by 16 lanes. */
+ * unless the plan says `for` (the first axis has tiles if no other has); inner steps are loops inside the work item. Without a plan: t by
+ * 1, n by 16 lanes. */
 #include "codegen/lower.h"
 
 #include <string.h>
@@ -90,7 +91,12 @@ static aq_status find_axes(aq_lower_state *l, const aq_low_root *r, const aq_typ
     return AQ_OK;
 }
 
-static aq_status open_loops(aq_lower_state *l, aq_id value, const root_axes *a) {
+static aq_status open_loops(aq_lower_state *l, root_axes *a) {
+    int tiled = 0;
+    for (int i = 0; i < a->n; i++)
+        tiled |= a->plan[i].role[0] != AQ_ROLE_FOR;
+    if (!tiled) /* work items come from somewhere */
+        a->plan[0].role[0] = AQ_ROLE_TILES;
     for (int pass = 0; pass < 2; pass++) { /* tiles outside of all the others */
         for (int i = 0; i < a->n; i++) {
             const aq_axis_plan *p = &a->plan[i];
@@ -104,7 +110,7 @@ static aq_status open_loops(aq_lower_state *l, aq_id value, const root_axes *a) 
         if (!pass)
             l->base = l->depth;
     }
-    return l->base ? AQ_OK : aq_low_refuse(l, value, "no axis of it is cut into tiles: expected one without `for`");
+    return AQ_OK;
 }
 
 aq_status aq_low_stored(aq_lower_state *l, const aq_low_root *r, const aq_id *index, aq_id *out) {
@@ -140,7 +146,7 @@ aq_status aq_low_root_tree(aq_lower_state *l, const aq_low_root *r) {
     aq_id v = r->value, index[AQ_MAX_RANK], expr;
     const aq_type *t = type_of(l, v);
     AQ_TRY(find_axes(l, r, t, &a));
-    AQ_TRY(open_loops(l, v, &a));
+    AQ_TRY(open_loops(l, &a));
     l->root = v;
     memcpy(l->root_index, a.index, sizeof a.index);
     AQ_TRY(aq_low_stored(l, r, a.index, &expr));

@@ -419,6 +419,13 @@ static inline int gen_add(gen *g, aq_op op) {
     default:
         break;
     }
+    if (op == AQ_OP_argmax) { /* of an input or a sum of products: what saturates has near ties, which rounding decides */
+        int x = gen_pick_float(g);
+        const aq_value *v = &g->m->values.at[g->value[x]];
+        if (v->kind != AQ_VALUE_PARAM && g->m->nodes.at[v->node].op != AQ_OP_dot)
+            x = 0;
+        return gen_1(g, op, x);
+    }
     if (traits & AQ_VIEW)
         return gen_view(g, op);
     if (traits & AQ_REDUCE)

@@ -1,6 +1,7 @@
 /* test_chain.c: graph = region = nest = machine code, link by link, on random regions under random legal schedules. The first broken link
  * is the bug: a nest that the interpreter runs to something else than the graph is lower's; code that differs where the nest agreed is the
- * emitter's. Prints the region, the schedule, the nest and the seed. AQ_CHAIN_PAIRS and AQ_CHAIN_SEED ask for more, or for one again. */
+ * emitter's. Prints the region, the schedule, the nest and the seed. AQ_CHAIN_SEED runs
+ * that one alone, with AQ_CHAIN_PAIRS so many from there; AQ_CHAIN_TARGET one level of CPU. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -191,13 +192,14 @@ static void check_batch(uint64_t first, int n) {
 static void random_regions_under_random_schedules(void **state) {
     (void)state;
     const char *one = getenv("AQ_CHAIN_SEED"), *count = getenv("AQ_CHAIN_PAIRS");
-    if (one) {
-        check_batch(strtoull(one, NULL, 10), 1);
+    uint64_t first = one ? strtoull(one, NULL, 10) : 1;
+    if (one && !count) {
+        check_batch(first, 1);
         return;
     }
     long pairs = count ? strtol(count, NULL, 10) : PAIRS;
     for (long i = 0; i < pairs; i += BATCH)
-        check_batch(1 + (uint64_t)i, BATCH);
+        check_batch(first + (uint64_t)i, BATCH);
     for (int op = 1; op < AQ_OP_COUNT; op++)
         if (gen_can((aq_op)op) && !used[op])
             fail_msg("no region held %s", aq_op_of((aq_op)op)->name);
