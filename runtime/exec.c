@@ -3,7 +3,7 @@
  *
  * Every worker walks the list itself; a phase ends with a barrier. A phase without items (a prefill chunk that wants no logits: O = 0) is
  * passed by all workers without one. Static phases give worker w the items [count*w/n, count*(w+1)/n); ragged ones are handed out by a
- * shared counter, about 8 helpings a worker, from the end: later tokens see more positions, and the long items should come first. Alone, a
+ * shared counter, about 32 helpings a worker, from the end: later tokens see more positions, and the long items should come first. Alone, a
  * worker calls each function once, over all items. */
 #include "runtime/internal.h"
 
