@@ -90,8 +90,16 @@ static aq_status tensor_source(void *user, const char *name, aq_rt_tensor *out) 
 
 /* --- plan ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* A plan is named by what its bytes depend on: the key, and the compiler, that is this very program (another build may schedule otherwise).
+ * NULL where the program cannot be read: then no plan is kept. */
 static aq_status plan_path(aq_engine *e, const char *key, const char **out) {
-    return aq_arena_format(&e->arena, out, "%s/plans/%016" PRIx64 ".aqp", e->o.cache, (uint64_t)XXH3_64bits(key, strlen(key)));
+    aq_file self;
+    *out = NULL;
+    if (aq_file_map("/proc/self/exe", &self) != AQ_OK)
+        return AQ_OK;
+    uint64_t program = XXH3_64bits(self.bytes, self.size);
+    aq_file_unmap(&self);
+    return aq_arena_format(&e->arena, out, "%s/plans/%016" PRIx64 ".aqp", e->o.cache, (uint64_t)XXH3_64bits_withSeed(key, strlen(key), program));
 }
 
 /* The plan of the cache if it is there, intact and made for this very key. */
@@ -126,7 +134,7 @@ static aq_status compile_plan(aq_engine *e, const aq_compile_options *co) {
     AQ_TRY(aq_compile_key(&e->c, co, &e->arena, &key));
     if (e->o.cache) {
         AQ_TRY(plan_path(e, key, &path));
-        if (take_cached(e, path, key))
+        if (path && take_cached(e, path, key))
             return AQ_OK;
     }
     int64_t start = aq_clock_ns();
