@@ -194,7 +194,7 @@ static aq_status store_roots(aq_lower_state *l, const attention *a, aq_id o, int
     AQ_TRY(aq_low_op2(l, AQ_OP_add, flat[1], a->at_e, &flat[1]));
     for (uint32_t i = 0; i < l->roots.n; i++) {
         const aq_low_root *r = &l->roots.at[i];
-        if (r->phase != phase || !(r->value == a->value || aq_low_has_attend(l, r->value)))
+        if (r->phase != phase || !aq_low_wants_attend(l, r))
             continue;
         const aq_id *index = type_of(l, r->value)->rank == 3 ? at : flat;
         l->root = r->value;

@@ -51,7 +51,7 @@ static aq_status trees_of(aq_lower_state *l, int p, aq_id *phase) {
         if (l->roots.at[i].phase != p)
             continue;
         aq_id a = aq_low_attend_of(l);
-        int wants = a && (l->roots.at[i].value == a || aq_low_has_attend(l, l->roots.at[i].value));
+        int wants = aq_low_wants_attend(l, &l->roots.at[i]);
         if (wants && attend_done)
             continue;
         if (wants && l->s->split) {

@@ -150,6 +150,7 @@ AQ_MUST_USE aq_status aq_low_stored(aq_lower_state *l, const aq_low_root *r, con
 
 /* ---- attend.c ---- */
 aq_id aq_low_attend_of(const aq_lower_state *l);   /* the first attend of the region, 0 if none */
+int aq_low_wants_attend(aq_lower_state *l, const aq_low_root *r); /* lower_place.c: is it stored by the loops of the attend? */
 int aq_low_has_attend(aq_lower_state *l, aq_id v); /* lower_place.c: in the cone of v, up to what is kept */
 /* Can this root be stored by the loops of the attend below it: is it a map of its elements? */
 int aq_low_attend_fits(aq_lower_state *l, const aq_low_root *r);

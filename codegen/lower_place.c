@@ -230,6 +230,13 @@ int aq_low_has_attend(aq_lower_state *l, aq_id v) {
     return below(l, v, is_attend) != 0;
 }
 
+int aq_low_wants_attend(aq_lower_state *l, const aq_low_root *r) {
+    aq_id a = aq_low_attend_of(l);
+    if (!a)
+        return 0;
+    return is_kept(l, a) ? r->value == a && r->is_kept : r->value == a || aq_low_has_attend(l, r->value);
+}
+
 static int kept_reads_attend(aq_lower_state *l, const aq_node *n) {
     for (int k = 0; k < n->n_in; k++)
         if (aq_low_has_attend(l, aq_node_in(l->m, n)[k]))
