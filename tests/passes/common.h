@@ -39,7 +39,7 @@ static inline void read_graph(const char *graph, aq_module *m) {
     static const char head[] = "model m {\n  sym T in 1..64  sym O in 1..64  sym B in 1..4  sym S in 64..4096  sym P in 1..64\n"
                                "  weight @e: q4_1[96, 64]  weight @g: f32[64]  weight @h: f32[64]  weight @wq: bf16[64, 64]  weight @wk: bf16[32, 64]\n"
                                "  weight @wv: bf16[32, 64]  weight @wo: q4_1[64, 64]  weight @w1: q4_1[96, 64]  weight @w3: q4_1[96, 64]\n"
-                               "  weight @w2: q4_1[64, 96]  state $k: f32[S, 2, 16]  state $v: f32[S, 2, 16]\n";
+                               "  weight @w2: q4_1[64, 96]  weight @w4: bf16[64, 32]  state $k: f32[S, 2, 16]  state $v: f32[S, 2, 16]\n";
     static char room[1 << 14];
     snprintf(room, sizeof room, "%s%s\n}\n", head, graph);
     read_text(room, m);
@@ -102,7 +102,7 @@ static inline void random_graph(uint64_t seed, aq_arena *arena, const char **out
     for (; n < 3 + target; n++) {
         static const char *const ones[] = {"neg", "tanh", "sigmoid", "silu"}, *const twos[] = {"add", "sub", "mul", "maximum", "minimum"};
         static const char *const sums[] = {"sum", "rmax", "lse", "rms"};
-        int x = (int)aq_random_below(&r, (uint32_t)n), y = n - 1 - (int)aq_random_below(&r, n < 8 ? (uint32_t)n : 8), kind = (int)aq_random_below(&r, 12);
+        int x = (int)aq_random_below(&r, aq_random_below(&r, 3) ? (uint32_t)n : 3), y = n - 1 - (int)aq_random_below(&r, n < 8 ? (uint32_t)n : 8), kind = (int)aq_random_below(&r, 12);
         x = aq_random_below(&r, 3) ? y : x;
         int z = (int)aq_random_below(&r, (uint32_t)n);
         CHECK(aq_text_add(&body, "    %%v%d = ", n));
@@ -122,7 +122,7 @@ static inline void random_graph(uint64_t seed, aq_arena *arena, const char **out
             CHECK(aq_text_add(&body, "merge (neg (heads %%v%d {heads=4}))\n", x));
         } else if (width[x] > 1) {
             int wide = (int)aq_random_below(&r, 2);
-            CHECK(aq_text_add(&body, "dot (tanh %%v%d), @%c {spec=\"tk,nk->tn\"}\n", x, width[x] == 64 ? (wide ? 'a' : 'b') : (wide ? 'c' : 'd')));
+            CHECK(aq_text_add(&body, aq_random_below(&r, 2) ? "dot (tanh %%v%d), @%c {spec=\"tk,nk->tn\"}\n" : "dot %%v%d, @%c {spec=\"tk,nk->tn\"}\n", x, width[x] == 64 ? (wide ? 'a' : 'b') : (wide ? 'c' : 'd')));
             width[n] = wide ? 64 : 32;
         } else {
             CHECK(aq_text_add(&body, "mul %%v%d, 0.5\n", x));
