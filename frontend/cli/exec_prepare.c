@@ -52,8 +52,9 @@ static aq_status visit_inputs(aq_graph_run *r, visitor visit) {
             continue;
         AQ_TRY(aq_arena_format(r->arena, &known[k], "%c%s", "%@$"[kind], name));
         file = aq_exec_file_of(files, known[k++]);
+        aq_ref_tensor *list = kind == 0 ? r->in.in : kind == 1 ? r->in.weights : r->in.states; /* NULL while only shapes are asked for */
         if (file)
-            AQ_TRY(visit(r, file, &v->type, kind == 0 ? &r->in.in[at] : kind == 1 ? &r->in.weights[at] : &r->in.states[at]));
+            AQ_TRY(visit(r, file, &v->type, list ? &list[at] : NULL));
     }
     return aq_exec_files_check(files, "--in", known, k);
 }

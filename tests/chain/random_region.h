@@ -66,7 +66,8 @@ static inline int gen_param(gen *g, aq_id outer, const char *name) {
 static inline int gen_input(gen *g, aq_dtype t, int rank, const aq_dim *dim, int is_batch) {
     const char *name;
     aq_value v = {.kind = AQ_VALUE_PARAM, .type = {.dtype = t, .rank = (uint8_t)rank, .is_batch = (uint8_t)is_batch}};
-    memcpy(v.type.dim, dim, (size_t)rank * sizeof *dim);
+    if (rank)
+        memcpy(v.type.dim, dim, (size_t)rank * sizeof *dim);
     if (aq_arena_format(&g->m->arena, &name, is_batch ? "b" : "x%d", g->n))
         return -1;
     v.name = name;
