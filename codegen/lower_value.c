@@ -146,7 +146,7 @@ static aq_status rope(aq_lower_state *l, aq_id value, const aq_node *n, const aq
     AQ_TRY(aq_low_at(l, aq_node_in(l->m, n)[1], index, &in[1]));
     uint32_t mask = aq_low_mask(l, in[0]);
     if (!(mask >> axis & 1) || mask >> axis > 1) {
-        l->force = aq_node_in(l->m, n)[0];
+        l->force = l->value[value].made == AQ_MADE_PHASE ? aq_node_in(l->m, n)[0] : value; /* in a root of its own its axes are in order */
         return aq_low_refuse(l, value, "rope of a value that varies along later axes: expected it to be kept");
     }
     double dim = aq_node_num(l->m, n, AQ_ATTR_dim, 0);

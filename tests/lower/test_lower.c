@@ -72,7 +72,7 @@ static const row rows[] = {
      HEAD
      "weight @e: q4_0[10, 64]\n graph f(%tok: i32[T]) -> f32[T, 64] {\n %y = fused(%tok, @e) { yield (rows @e, %tok) }\n return %y }\n}",
      {"", "n 64 for lanes 16"},
-     {1, 6}},
+     {1, 6, 40}},
     {"views that cross the axes",
      HEAD
      "graph f(%x: f32[T, 12, 5], %z: f32[T, 60]) -> f32[T, 10, 1] {\n"
@@ -112,6 +112,16 @@ static const row rows[] = {
      "  %a = attend %q, $k, $v, %b {causal, scale=0.25}\n yield (sum (merge %a)), (add %a, %q) }\n return %y, %z }\n}",
      {"", "split 64; t 2"},
      {1, 6}},
+    {"sums of the same extent at different places",
+     HEAD "weight @w: f32[24, 20]\n weight @g: f32[20]\n graph f(%x: f32[T, 20]) -> f32[T, 24] {\n"
+          " %y = fused(%x, @w, @g) { yield (mul (dot %x, @w {spec=\"tk,nk->tn\"}), (dot @w, @g {spec=\"nk,k->n\"})) }\n return %y }\n}",
+     {"", "t 4 2; n 16 lanes; d 4", "t 3; n 8 4; d 16 lanes"},
+     {1, 7}},
+    {"a rope that is wanted transposed",
+     HEAD "graph f(%x: f32[T, 16], %b: batch) -> f32[16, T] {\n"
+          " %y = fused(%x, %b) { yield (transpose (rope %x, %b.pos {dim=8, theta=100}) {perm=[1, 0]}) }\n return %y }\n}",
+     {"", "n 3; t 2"},
+     {1, 5}},
     {"statistics of a row, each in its own way",
      HEAD "graph f(%x: f32[T, 37]) -> f32[T, 37], f32[T, 1] {\n"
           " %y, %m = fused(%x) { %c = sub %x, (mul (sum %x), 0.027)\n %v = sum (mul %c, %c)\n yield (div %c, (sqrt (add %v, 0.001))), "
