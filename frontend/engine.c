@@ -65,7 +65,7 @@ static aq_status open_checkpoint(aq_engine *e, const char *model) {
     AQ_TRY(wanted_type(e, &type));
     if (is_random(model)) {
         say(e, "random weights", 0, 1);
-        AQ_TRY(aq_checkpoint_random(model, type == AQ_DTYPE_NONE ? AQ_BF16 : type, &e->c));
+        AQ_TRY((e->o.compile_only ? aq_checkpoint_outline : aq_checkpoint_random)(model, type, &e->c)); /* a plan wants no bytes of weights */
         e->checkpoint_open = 1;
         return AQ_OK;
     }
@@ -270,7 +270,13 @@ const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size) 
 }
 
 aq_status aq_engine_memory(const aq_engine *e, const aq_rt_limits *limits, aq_rt_memory *out) {
-    if (!e->plan)
-        return aq_fail(AQ_REFUSED, NULL, "target ref: its memory is not planned; expected a cpu target");
-    return aq_rt_memory_of(e->plan, limits, out);
+    aq_rt_plan *made;
+    if (e->plan)
+        return aq_rt_memory_of(e->plan, limits, out);
+    if (!e->made)
+        return aq_fail(AQ_USAGE, NULL, "target ref has no plan to tell its memory: expected a target that code is made for");
+    AQ_TRY(aq_rt_plan_from_memory("compiled", e->made, e->made_size, &made)); /* compile_only: just made, and not opened */
+    aq_status status = aq_rt_memory_of(made, limits, out);
+    aq_rt_plan_close(made);
+    return status;
 }

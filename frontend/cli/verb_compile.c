@@ -126,8 +126,6 @@ aq_status aq_verb_memory(const aq_args *a) {
     aq_status status;
     AQ_TRY_GOTO(status, close, aq_subject_open(a, a->operand[0], &s));
     AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
-    if (!aq_engine_plan(s.engine))
-        AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "memory: ref has no plan to tell it: expected a target that code is made for"));
     int64_t context = aq_arg_number(a, AQ_OPT_CONTEXT), longest = s.checkpoint.config.max_length;
     aq_rt_limits limits = *aq_engine_limits(s.engine);
     limits.context = context ? context : longest;

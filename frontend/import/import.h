@@ -67,6 +67,9 @@ const aq_tensor *aq_checkpoint_find(const aq_checkpoint *c, const char *house_na
  * AQ_DTYPE_NONE means bf16. Anonymous memory, freed by close; AQ_NO_MEMORY beforehand if less is free than the weights need. */
 AQ_MUST_USE aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out);
 
+/* The same without the bytes: every tensor's data is NULL. Enough to compile a plan and to tell the memory of a model of any size. */
+AQ_MUST_USE aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out);
+
 /* Only the figures: from a config.json (HF or FlagAI keys), a .gguf, a folder, or a built-in NAME or NAME:random... */
 AQ_MUST_USE aq_status aq_config_read(aq_arena *arena, const char *path, aq_config *out);
 

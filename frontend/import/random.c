@@ -231,7 +231,7 @@ static aq_status parse_spec(const char *spec, size_t *name_length, uint64_t *see
     return AQ_OK;
 }
 
-static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype) {
+static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype, int with_data) {
     size_t name_length = 0, total = 0;
     uint64_t seed;
     aq_dtype_kind kind = aq_dtype_of(dtype)->kind;
@@ -241,22 +241,32 @@ static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype)
     AQ_TRY(parse_spec(c->path, &name_length, &seed));
     AQ_TRY(aq_builtin_config_read(&c->arena, c->path, name_length, &c->config));
     AQ_TRY(list_tensors(c, dtype, &total));
-    AQ_TRY(check_memory(c->path, total));
-    AQ_TRY(aq_mem_map(total, &c->memory));
-    c->memory_bytes = total;
-    AQ_TRY(fill_all(c, dtype, seed));
+    if (with_data) {
+        AQ_TRY(check_memory(c->path, total));
+        AQ_TRY(aq_mem_map(total, &c->memory));
+        c->memory_bytes = total;
+        AQ_TRY(fill_all(c, dtype, seed));
+    }
     aq_import_sort(c);
     c->tokenizer = (aq_tokenizer_source){.place = c->path, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     return AQ_OK;
 }
 
-aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
+static aq_status open_or_close(const char *spec, aq_dtype dtype, int with_data, aq_checkpoint *out) {
     aq_checkpoint c = {0};
-    aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype);
+    aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype, with_data);
     if (status != AQ_OK)
         aq_checkpoint_close(&c);
     *out = c;
     return status;
+}
+
+aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
+    return open_or_close(spec, dtype, 1, out);
+}
+
+aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
+    return open_or_close(spec, dtype, 0, out);
 }
 
 aq_status aq_builtin_config_read(aq_arena *arena, const char *spec, size_t n, aq_config *out) {

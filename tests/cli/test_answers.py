@@ -242,6 +242,15 @@ class Plans(Case):
         self.assertLessEqual(fit["total_bytes"], more["total_bytes"] + 65536)
         self.refused(5, "fit", "memory", TINY, "--fit", "1KiB")
 
+    def test_memory_of_what_this_machine_cannot_hold(self):
+        """No weight is made to tell it, with a cache or without: the plan of 33 thousand million weights is small."""
+        with tempfile.TemporaryDirectory() as d:
+            told = [self.document("memory", "aquila2-34b:random", "--weights-type", "q4_0", "--cache", c) for c in ("none", d, d)]
+        self.assertEqual(told[0], told[1])
+        self.assertEqual(told[1], told[2])
+        self.assertGreater(told[0]["total_bytes"], 17 << 30)
+        self.refused(2, "ref", "memory", TINY, "--target", "ref")
+
     def test_bench(self):
         b = self.document("bench", TINY, "-p", "16", "-n", "4", "-d", "0,32", "-t", "1", "-r", "2")
         self.assertEqual([(r["n_prompt"], r["n_gen"], r["depth"]) for r in b["results"]], [(16, 0, 0), (0, 4, 0), (16, 0, 32), (0, 4, 32)])
