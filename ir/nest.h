@@ -192,7 +192,9 @@ AQ_MUST_USE aq_status aq_read_schedule(aq_arena *arena, const char *file, const 
  *       } }
  *     }
  *   }
- *   Expressions: numbers, axis names, dims (`T`), %tile, part(%acc, 1), BUF[expr, ...], op(expr, ...) {attr=..}.
+ *   Loops: `for AXIS [by STEP] [lanes WIDTH] {`, likewise tiles; without `by` the whole extent in one turn. Names are declared before they
+ *   are used; %NAME is the newest tile of that name, %NAME[..] the buffer.
+ *   Expressions: numbers (inf, -inf), axis names, dims (`T`, `2*T`), %tile, part(%acc, 1), BUF[expr, ...], op(expr, ...) {attr=..}.
  *   Updates: `%m max= e`, `%a += e`, `%o attend= score, value`, `%o merge attend= part0, part1, part2`. */
 
 #endif

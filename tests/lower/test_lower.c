@@ -114,7 +114,7 @@ static const row rows[] = {
      {1, 6}},
     {"sums of the same extent at different places",
      HEAD "weight @w: f32[24, 20]\n weight @g: f32[20]\n graph f(%x: f32[T, 20]) -> f32[T, 24] {\n"
-          " %y = fused(%x, @w, @g) { yield (mul (dot %x, @w {spec=\"tk,nk->tn\"}), (dot @w, @g {spec=\"nk,k->n\"})) }\n return %y }\n}",
+          " %y = fused(%x, @w, @g) { yield (mul (dot @w, @g {spec=\"nk,k->n\"}), (dot %x, @w {spec=\"tk,nk->tn\"})) }\n return %y }\n}",
      {"", "t 4 2; n 16 lanes; d 4", "t 3; n 8 4; d 16 lanes"},
      {1, 7}},
     {"a rope that is wanted transposed",
