@@ -1,5 +1,5 @@
-/* target.c: target names to what passes, scheduler and emitter may know of a machine. Features come from cpuid by the compiler's builtins, which
- * also ask the system whether it saves the registers. */
+/* target.c: target names to what passes, scheduler and emitter may know of a machine. Features come from cpuid by the compiler's builtins,
+ * which also ask the system whether it saves the registers. */
 #include "codegen/codegen.h"
 
 #include <string.h>
@@ -12,16 +12,26 @@ static const aq_target targets[] = {
 };
 enum { N = sizeof targets / sizeof *targets };
 
-static const aq_target ref = {.name = "ref", .is_ref = 1, .vector_registers = 32, .l1_bytes = 32768, .l2_bytes = 1 << 20,
-                              .read_gb_per_s = 10, .f32_gflops = 1, .bf16_gflops = 1, .i16_gops = 1, .i8_gops = 1};
+static const aq_target ref = {.name = "ref",
+                              .is_ref = 1,
+                              .vector_registers = 32,
+                              .l1_bytes = 32768,
+                              .l2_bytes = 1 << 20,
+                              .read_gb_per_s = 10,
+                              .f32_gflops = 1,
+                              .bf16_gflops = 1,
+                              .i16_gops = 1,
+                              .i8_gops = 1};
 
 /* The feature of t that this machine lacks, NULL if none. */
 static const char *lacks(const aq_target *t) {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("f16c"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2") ||
+        !__builtin_cpu_supports("f16c"))
         return "AVX2, FMA, F16C or BMI2 (x86-64-v3)";
-    if (t->has_avx512 && (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-                          !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512cd")))
+    if (t->has_avx512 &&
+        (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
+         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512cd")))
         return "AVX-512 (x86-64-v4)";
     if (t->has_bf16 && !__builtin_cpu_supports("avx512bf16"))
         return "AVX512-BF16";
@@ -32,7 +42,8 @@ static const char *lacks(const aq_target *t) {
 
 aq_status aq_target_runs_here(const aq_target *t) {
     const char *feature = t->is_ref ? NULL : lacks(t);
-    return feature ? aq_fail(AQ_MISSING, t->name, "this processor lacks %s: expected a machine that has it, or a lower target", feature) : AQ_OK;
+    return feature ? aq_fail(AQ_MISSING, t->name, "this processor lacks %s: expected a machine that has it, or a lower target", feature)
+                   : AQ_OK;
 }
 
 aq_status aq_target_parse(const char *text, aq_target *out) {
@@ -45,7 +56,8 @@ aq_status aq_target_parse(const char *text, aq_target *out) {
         while (i >= 0 && lacks(&targets[i]))
             i--;
         if (i < 0)
-            return aq_fail(AQ_MISSING, "cpu", "this processor lacks %s: expected one of 2013 or later, or --target ref", lacks(&targets[0]));
+            return aq_fail(AQ_MISSING, "cpu", "this processor lacks %s: expected one of 2013 or later, or --target ref",
+                           lacks(&targets[0]));
         *out = targets[i];
         return AQ_OK;
     }
@@ -54,5 +66,6 @@ aq_status aq_target_parse(const char *text, aq_target *out) {
             *out = targets[i];
             return AQ_OK;
         }
-    return aq_fail(AQ_USAGE, NULL, "target %s does not exist: expected ref, cpu, cpu:v3, cpu:v4, cpu:v4+bf16, cpu:v4+vnni or cpu:v4+bf16+vnni", text);
+    return aq_fail(AQ_USAGE, NULL,
+                   "target %s does not exist: expected ref, cpu, cpu:v3, cpu:v4, cpu:v4+bf16, cpu:v4+vnni or cpu:v4+bf16+vnni", text);
 }

@@ -1,8 +1,8 @@
 /* nest_check.c: is this nest whole? Texts and schedules are hostile; everything that runs or emits a nest relies on what is checked here
- * and asserts the rest. Order: tables (buffers, axes, tiles), expressions (nest_type.c), then one walk over the tree that keeps the enclosing
- * loops and the tiles in sight, and checks the statements (nest_stmt.c) and types the expressions where it meets them. */
-#include "ir/memory.h"
+ * and asserts the rest. Order: tables (buffers, axes, tiles), expressions (nest_type.c), then one walk over the tree that keeps the
+ * enclosing loops and the tiles in sight, and checks the statements (nest_stmt.c) and types the expressions where it meets them. */
 #include "ir/nest_check.h"
+#include "ir/memory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +29,8 @@ static aq_status check_dim(const nest_check *c, const char *name, aq_dim d) {
 
 static aq_status check_buf(const nest_check *c, const aq_nest_buf *b) {
     const char *name = b->name ? b->name : "buffer";
-    if (b->role < AQ_BUF_IN || b->role > AQ_BUF_LOCAL || b->type.dtype <= AQ_DTYPE_NONE || b->type.dtype >= AQ_DTYPE_COUNT || b->type.is_batch)
+    if (b->role < AQ_BUF_IN || b->role > AQ_BUF_LOCAL || b->type.dtype <= AQ_DTYPE_NONE || b->type.dtype >= AQ_DTYPE_COUNT ||
+        b->type.is_batch)
         REFUSE(c, "%s: role or type is wrong: expected a typed buffer", name);
     if (b->type.rank > AQ_MAX_RANK)
         REFUSE(c, "%s: rank %d: expected at most %d", name, b->type.rank, AQ_MAX_RANK);
@@ -44,7 +45,8 @@ static aq_status check_buf(const nest_check *c, const aq_nest_buf *b) {
     int needs = b->layout == AQ_LAYOUT_PANEL ? 2 : b->layout == AQ_LAYOUT_ROWS ? b->type.rank : 3;
     if (b->layout < 0 || b->layout >= AQ_LAYOUT_COUNT || b->type.rank != needs || (b->layout != AQ_LAYOUT_ROWS && t->kind == AQ_KIND_ACT) ||
         (needs == 3 && b->layout != AQ_LAYOUT_ROWS && t->block > 1))
-        REFUSE(c, "%s: layout %s does not hold rank %d of %s", name, b->layout < AQ_LAYOUT_COUNT ? aq_layout_name(b->layout) : "?", b->type.rank, t->name);
+        REFUSE(c, "%s: layout %s does not hold rank %d of %s", name, b->layout < AQ_LAYOUT_COUNT ? aq_layout_name(b->layout) : "?",
+               b->type.rank, t->name);
     if (b->layout == AQ_LAYOUT_PANEL && b->type.dim[1].sym)
         REFUSE(c, "%s: a panel's row has a symbolic size: expected a number", name);
     return AQ_OK;
@@ -103,7 +105,8 @@ static aq_status check_loop(nest_check *c, aq_id id, aq_id parent) {
         REFUSE(c, "axis %s: %d lanes: expected a power of two up to 64 that divides the step", a->name, s->lanes);
     aq_id outer = aq_check_loop_of(c, s->axis);
     if (outer && aq_check_step(c, id) > aq_check_step(c, outer))
-        REFUSE(c, "axis %s: a step of %lld inside one of %lld", a->name, (long long)aq_check_step(c, id), (long long)aq_check_step(c, outer));
+        REFUSE(c, "axis %s: a step of %lld inside one of %lld", a->name, (long long)aq_check_step(c, id),
+               (long long)aq_check_step(c, outer));
     if (s->kind == AQ_STMT_TILES) {
         int only = p->kind == AQ_STMT_TILES && p->first_child == id && !s->next;
         if ((p->kind != AQ_STMT_PHASE && !only) || c->depth >= 4 || outer)
@@ -135,7 +138,8 @@ static aq_status check_stmt(nest_check *c, aq_id id, aq_id parent) {
         if (!in_loop || s->buf == 0 || s->buf >= c->n->bufs.n || s->n_index > AQ_MAX_RANK)
             REFUSE(c, "a store outside of loops, or to buffer %u of %u", s->buf, c->n->bufs.n - 1);
         return aq_check_store(c, s);
-    default: REFUSE(c, "a statement of kind %d stands inside a phase", (int)s->kind);
+    default:
+        REFUSE(c, "a statement of kind %d stands inside a phase", (int)s->kind);
     }
 }
 

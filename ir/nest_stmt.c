@@ -46,7 +46,8 @@ static aq_status check_place(nest_check *c, aq_id id, aq_id parent, int wide) {
     AQ_TRY(check_size(c, e->kind == AQ_EXPR_LOAD ? c->n->bufs.at[e->buf].name : "an expression", e->axes, e->n_axes, wide ? 2 : 1));
     if (p && e->kind == AQ_EXPR_OP && (e->op == AQ_OP_dot || e->op == AQ_OP_quantize))
         REFUSE(c, "%s stands inside another expression: expected at its root", aq_op_of(e->op)->name);
-    if (aq_dtype_of(e->dtype)->block > 1 && e->kind == AQ_EXPR_LOAD && !(p && p->kind == AQ_EXPR_OP && (p->op == AQ_OP_dot || p->op == AQ_OP_cast)))
+    if (aq_dtype_of(e->dtype)->block > 1 && e->kind == AQ_EXPR_LOAD &&
+        !(p && p->kind == AQ_EXPR_OP && (p->op == AQ_OP_dot || p->op == AQ_OP_cast)))
         REFUSE(c, "%s holds blocks: expected to be read by cast or dot", c->n->bufs.at[e->buf].name);
     if (e->kind == AQ_EXPR_TILE || e->kind == AQ_EXPR_PART) {
         if (!c->visible[e->tile])
@@ -73,8 +74,12 @@ aq_status aq_check_use(nest_check *c, aq_id id, int wide) {
     return check_place(c, id, 0, wide);
 }
 
-static int is_number(const nest_check *c, aq_id id) { return aq_dtype_of(c->n->exprs.at[id].dtype)->block == 1; }
-static int is_dot(const nest_check *c, aq_id id) { return c->n->exprs.at[id].kind == AQ_EXPR_OP && c->n->exprs.at[id].op == AQ_OP_dot; }
+static int is_number(const nest_check *c, aq_id id) {
+    return aq_dtype_of(c->n->exprs.at[id].dtype)->block == 1;
+}
+static int is_dot(const nest_check *c, aq_id id) {
+    return c->n->exprs.at[id].kind == AQ_EXPR_OP && c->n->exprs.at[id].op == AQ_OP_dot;
+}
 
 static aq_status declare(nest_check *c, const aq_stmt *s, aq_dtype dtype) {
     const aq_tile *t = &c->n->tiles.at[s->tile];
@@ -136,7 +141,8 @@ static aq_status check_blocks(const nest_check *c, const aq_stmt *s, const aq_ex
     for (int i = 0; i < 2; i++) {
         const aq_expr *load = &c->n->exprs.at[dot->in[i]];
         if (!aq_check_block_index(c, load->in[load->n_in - 1], &axis[i]))
-            REFUSE(c, "%s: the last subscript does not run over whole blocks: expected an axis in steps of 32", c->n->bufs.at[load->buf].name);
+            REFUSE(c, "%s: the last subscript does not run over whole blocks: expected an axis in steps of 32",
+                   c->n->bufs.at[load->buf].name);
         for (int k = 0; k < load->n_in - 1; k++)
             if (memchr(c->n->exprs.at[load->in[k]].axes, (int)axis[i], c->n->exprs.at[load->in[k]].n_axes))
                 REFUSE(c, "%s: the axis of the blocks is in two subscripts", c->n->bufs.at[load->buf].name);
@@ -146,7 +152,8 @@ static aq_status check_blocks(const nest_check *c, const aq_stmt *s, const aq_ex
     if (axis[0] != axis[1] || memchr(t->axes, (int)axis[0], t->n_axes))
         REFUSE(c, "%s: dot of blocks: expected both along one reduced axis", t->name);
     if (c->n->stmts.at[loop].lanes || c->n->stmts.at[loop].step == 0 || extent.sym || extent.k % 32 || c->n->axes.at[axis[0]].limit)
-        REFUSE(c, "%s: dot of blocks: axis %s: expected a number of whole blocks, in steps, without lanes or limit", t->name, c->n->axes.at[axis[0]].name);
+        REFUSE(c, "%s: dot of blocks: axis %s: expected a number of whole blocks, in steps, without lanes or limit", t->name,
+               c->n->axes.at[axis[0]].name);
     return AQ_OK;
 }
 
@@ -222,7 +229,8 @@ static aq_status check_quantized_store(const nest_check *c, const aq_stmt *s, co
     const aq_stmt *loop = &c->n->stmts.at[aq_check_loop_of(c, axis)];
     aq_dim extent = c->n->axes.at[axis].extent;
     if (loop->step == 0 || (loop->lanes != 16 && loop->lanes != 32) || extent.sym || extent.k % 32 || c->n->axes.at[axis].limit)
-        REFUSE(c, "%s: quantize along axis %s: expected whole blocks in steps of 32 or more with 16 or 32 lanes", b->name, c->n->axes.at[axis].name);
+        REFUSE(c, "%s: quantize along axis %s: expected whole blocks in steps of 32 or more with 16 or 32 lanes", b->name,
+               c->n->axes.at[axis].name);
     for (int k = 0; k < s->n_index - 1; k++)
         if (memchr(c->n->exprs.at[s->index[k]].axes, (int)axis, c->n->exprs.at[s->index[k]].n_axes))
             REFUSE(c, "%s: the axis of the blocks is in two subscripts", b->name);
@@ -253,7 +261,8 @@ aq_status aq_check_store(nest_check *c, const aq_stmt *s) {
         const aq_stmt *loop = &c->n->stmts.at[c->loop[i]];
         int must = b->role == AQ_BUF_OUT || (b->role != AQ_BUF_LOCAL && loop->kind == AQ_STMT_TILES);
         if (must && !named[loop->axis] && !is_whole_axis(c, c->loop[i]))
-            REFUSE(c, "store to %s: no subscript names axis %s: elements would be stored more than once", b->name, c->n->axes.at[loop->axis].name);
+            REFUSE(c, "store to %s: no subscript names axis %s: elements would be stored more than once", b->name,
+                   c->n->axes.at[loop->axis].name);
     }
     uint8_t all[MAX_NEST_AXES];
     int n_all = 0;

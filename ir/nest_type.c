@@ -47,8 +47,10 @@ static aq_status check_one(const nest_check *c, aq_id id, const uint8_t *depth) 
             return bad(c, id, "nested too deeply", "at most 64 levels");
     }
     switch (e->kind) {
-    case AQ_EXPR_CONST: return isnan(e->number) ? bad(c, id, "not a number", "a number or inf") : AQ_OK;
-    case AQ_EXPR_AXIS: return e->axis == 0 || e->axis >= n->axes.n ? bad(c, id, "no such axis", "an axis of the nest") : AQ_OK;
+    case AQ_EXPR_CONST:
+        return isnan(e->number) ? bad(c, id, "not a number", "a number or inf") : AQ_OK;
+    case AQ_EXPR_AXIS:
+        return e->axis == 0 || e->axis >= n->axes.n ? bad(c, id, "no such axis", "an axis of the nest") : AQ_OK;
     case AQ_EXPR_DIM:
         return e->dim.sym && e->dim.sym >= n->module->syms.n ? bad(c, id, "no such symbol", "a symbol of the module") : AQ_OK;
     case AQ_EXPR_TILE:
@@ -58,9 +60,11 @@ static aq_status check_one(const nest_check *c, aq_id id, const uint8_t *depth) 
         if (e->buf == 0 || e->buf >= n->bufs.n)
             return bad(c, id, "no such buffer", "a buffer of the nest");
         if (e->n_in != n->bufs.at[e->buf].type.rank)
-            return aq_fail(AQ_REFUSED, c->place, "%s: %d subscripts: expected %d", n->bufs.at[e->buf].name, e->n_in, n->bufs.at[e->buf].type.rank);
+            return aq_fail(AQ_REFUSED, c->place, "%s: %d subscripts: expected %d", n->bufs.at[e->buf].name, e->n_in,
+                           n->bufs.at[e->buf].type.rank);
         return AQ_OK;
-    case AQ_EXPR_OP: return check_op(c, id);
+    case AQ_EXPR_OP:
+        return check_op(c, id);
     }
     return bad(c, id, "unknown kind", "one of aq_expr_kind");
 }
@@ -97,9 +101,13 @@ static aq_status add_axes(const nest_check *c, aq_id id, aq_expr *e, const uint8
 }
 
 /* -0 is no integer: neg and mul would lose its sign. */
-static int is_whole(double x) { return x == rint(x) && fabs(x) <= INT32_MAX && !(x == 0 && signbit(x)); }
+static int is_whole(double x) {
+    return x == rint(x) && fabs(x) <= INT32_MAX && !(x == 0 && signbit(x));
+}
 
-static aq_dtype promoted(aq_dtype a, aq_dtype b) { return a == AQ_I32 && b == AQ_I32 ? AQ_I32 : AQ_F32; }
+static aq_dtype promoted(aq_dtype a, aq_dtype b) {
+    return a == AQ_I32 && b == AQ_I32 ? AQ_I32 : AQ_F32;
+}
 
 static aq_status type_dot(const nest_check *c, aq_id id, aq_dtype a, aq_dtype b) {
     aq_dtype_kind ka = aq_dtype_of(a)->kind, kb = aq_dtype_of(b)->kind;
@@ -120,7 +128,8 @@ static aq_status type_rope(nest_check *c, aq_id id) {
     uint8_t axis = x->axes[x->n_axes - 1];
     if (memchr(pos->axes, axis, pos->n_axes))
         return bad(c, id, "the position varies along the last axis", "one position for the whole row");
-    const aq_attr *dim = aq_nest_attr(n, e, AQ_ATTR_dim), *theta = aq_nest_attr(n, e, AQ_ATTR_theta), *factor = aq_nest_attr(n, e, AQ_ATTR_factor);
+    const aq_attr *dim = aq_nest_attr(n, e, AQ_ATTR_dim), *theta = aq_nest_attr(n, e, AQ_ATTR_theta),
+                  *factor = aq_nest_attr(n, e, AQ_ATTR_factor);
     double size = dim && dim->num > 0 ? dim->num : n->axes.at[axis].extent.sym ? 0 : (double)n->axes.at[axis].extent.k;
     if (!(size >= 2 && size <= 65536) || size != 2 * floor(size / 2))
         return bad(c, id, "the size of a head is wrong", "an even number up to 65536 in dim");
@@ -146,9 +155,15 @@ static aq_status type_op(nest_check *c, aq_id id) {
     case AQ_OP_mul:
     case AQ_OP_maximum:
     case AQ_OP_minimum:
-    case AQ_OP_le: e->dtype = promoted(a, b); return AQ_OK;
-    case AQ_OP_neg: e->dtype = a; return AQ_OK;
-    case AQ_OP_select: e->dtype = promoted(b, c->n->exprs.at[e->in[2]].dtype); return AQ_OK;
+    case AQ_OP_le:
+        e->dtype = promoted(a, b);
+        return AQ_OK;
+    case AQ_OP_neg:
+        e->dtype = a;
+        return AQ_OK;
+    case AQ_OP_select:
+        e->dtype = promoted(b, c->n->exprs.at[e->in[2]].dtype);
+        return AQ_OK;
     case AQ_OP_idiv:
     case AQ_OP_imod:
         e->dtype = AQ_I32;
@@ -163,9 +178,12 @@ static aq_status type_op(nest_check *c, aq_id id) {
             return bad(c, id, "no such type to quantize to", "dtype=a8 or a16");
         e->dtype = (aq_dtype)to->num;
         return AQ_OK;
-    case AQ_OP_dot: return type_dot(c, id, a, b);
-    case AQ_OP_rope: return type_rope(c, id);
-    default: return AQ_OK;
+    case AQ_OP_dot:
+        return type_dot(c, id, a, b);
+    case AQ_OP_rope:
+        return type_rope(c, id);
+    default:
+        return AQ_OK;
     }
 }
 
@@ -204,13 +222,26 @@ aq_status aq_check_type(nest_check *c, aq_id id) {
     }
     uint8_t axis = (uint8_t)e->axis;
     switch (e->kind) {
-    case AQ_EXPR_CONST: e->dtype = is_whole(e->number) ? AQ_I32 : AQ_F32; break;
-    case AQ_EXPR_AXIS: e->dtype = AQ_I32; AQ_TRY(add_axes(c, id, e, &axis, 1)); break;
-    case AQ_EXPR_DIM: e->dtype = AQ_I32; break;
+    case AQ_EXPR_CONST:
+        e->dtype = is_whole(e->number) ? AQ_I32 : AQ_F32;
+        break;
+    case AQ_EXPR_AXIS:
+        e->dtype = AQ_I32;
+        AQ_TRY(add_axes(c, id, e, &axis, 1));
+        break;
+    case AQ_EXPR_DIM:
+        e->dtype = AQ_I32;
+        break;
     case AQ_EXPR_TILE:
-    case AQ_EXPR_PART: AQ_TRY(type_tile(c, id)); break;
-    case AQ_EXPR_LOAD: AQ_TRY(type_load(c, id)); break;
-    case AQ_EXPR_OP: AQ_TRY(type_op(c, id)); break;
+    case AQ_EXPR_PART:
+        AQ_TRY(type_tile(c, id));
+        break;
+    case AQ_EXPR_LOAD:
+        AQ_TRY(type_load(c, id));
+        break;
+    case AQ_EXPR_OP:
+        AQ_TRY(type_op(c, id));
+        break;
     }
     c->typed[id] = 1;
     return AQ_OK;
@@ -229,15 +260,18 @@ static int axis_multiple(const nest_check *c, aq_id axis, int64_t m) {
 int aq_check_multiple(const nest_check *c, aq_id id, int64_t m) {
     const aq_expr *e = &c->n->exprs.at[id];
     switch (e->kind) {
-    case AQ_EXPR_CONST: return e->number == (double)m * rint(e->number / (double)m);
-    case AQ_EXPR_DIM: return e->dim.k % m == 0;
+    case AQ_EXPR_CONST:
+        return e->number == (double)m * rint(e->number / (double)m);
+    case AQ_EXPR_DIM:
+        return e->dim.k % m == 0;
     case AQ_EXPR_OP:
         if (e->op == AQ_OP_mul)
             return aq_check_multiple(c, e->in[0], m) || aq_check_multiple(c, e->in[1], m);
         if (e->op == AQ_OP_add || e->op == AQ_OP_sub)
             return aq_check_multiple(c, e->in[0], m) && aq_check_multiple(c, e->in[1], m);
         return 0;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 

@@ -1,12 +1,14 @@
-/* hand.c: the five nests written by hand with AVX-512 intrinsics, on the same buffers and work lists (ir/plan.h, aq_kernel), as the yardstick of
- * risk (a). Compiled by gcc -O3 -march=native. */
+/* hand.c: the five nests written by hand with AVX-512 intrinsics, on the same buffers and work lists (ir/plan.h, aq_kernel), as the
+ * yardstick of risk (a). Compiled by gcc -O3 -march=native. */
 #include "bench/dots/hand.h"
 
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
-static inline __m512 bf16(const uint16_t *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16)); }
+static inline __m512 bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16));
+}
 
 void hand_matvec(void *const *buf, const int64_t *sym, void *local, int64_t begin, int64_t end) {
     (void)sym, (void)local;
@@ -162,7 +164,8 @@ void hand_attend(void *const *buf, const int64_t *sym, void *local, int64_t begi
             for (int k = 0; k < 4; k++)
                 o[j][k] = _mm512_setzero_ps();
         for (int s0 = 0; s0 <= pos[t]; s0 += 64) {
-            const float *kp = (const float *)buf[1] + ((int64_t)pages[s0 / 64] * 3 + g) * 4096, *vp = (const float *)buf[2] + ((int64_t)pages[s0 / 64] * 3 + g) * 4096;
+            const float *kp = (const float *)buf[1] + ((int64_t)pages[s0 / 64] * 3 + g) * 4096,
+                        *vp = (const float *)buf[2] + ((int64_t)pages[s0 / 64] * 3 + g) * 4096;
             __m512 sc[3][4];
             for (int j = 0; j < 3; j++)
                 for (int k = 0; k < 4; k++)
@@ -235,7 +238,8 @@ void hand_q4_1(void *const *buf, const int64_t *sym, void *local, int64_t begin,
                     s[j] = _mm512_dpwssd_epi32(s[j], _mm512_and_si512(_mm512_srli_epi32(q, 12), low), _mm512_set1_epi32(v[3]));
                 }
                 __m512i sum = _mm512_add_epi32(_mm512_add_epi32(s[0], s[1]), _mm512_add_epi32(s[2], s[3]));
-                __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 256))), m = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 288)));
+                __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 256))),
+                       m = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 288)));
                 float da, sa;
                 memcpy(&da, a, 4);
                 memcpy(&sa, a + 4, 4);

@@ -1,5 +1,6 @@
-/* risk_a.c: the five nests of design risk (a) through the CPU emitter, against hand.c, in turns in the same process: best time of each, share of
- * the hand-written one, share of the machine's limit measured in between. Run by bench/dots/run.sh; prints the table of bench/results/risk-a.md. */
+/* risk_a.c: the five nests of design risk (a) through the CPU emitter, against hand.c, in turns in the same process: best time of each,
+ * share of the hand-written one, share of the machine's limit measured in between. Run by bench/dots/run.sh; prints the table of
+ * bench/results/risk-a.md. */
 #include "bench/dots/hand.h"
 #include "ir/clock.h"
 #include "ir/file.h"
@@ -86,8 +87,8 @@ static void run_subject(const subject *s, const char *folder) {
         }
         read = (double)k.bytes[big] / best * 1e-9;
     }
-    printf("| %s | %lld | %.1f | %.1f | **%.0f %%** | %.1f | %.1f | %.1f | %.1e |\n", s->name, (long long)s->T, a * 1e6, b * 1e6, b / a * 100,
-           s->flops / a * 1e-9, s->bytes / a * 1e-9, read, worst);
+    printf("| %s | %lld | %.1f | %.1f | **%.0f %%** | %.1f | %.1f | %.1f | %.1e |\n", s->name, (long long)s->T, a * 1e6, b * 1e6,
+           b / a * 100, s->flops / a * 1e-9, s->bytes / a * 1e-9, read, worst);
     fflush(stdout);
 }
 
@@ -96,7 +97,8 @@ int main(int argc, char **argv) {
     printf("limits: f32 FMA %.0f GF/s, vpdpwssd %.0f Gop/s, vpdpbusd %.0f Gop/s", rate(limit_fma), rate(limit_i16), rate(limit_i8));
     if (__builtin_cpu_supports("avx512bf16"))
         printf(", vdpbf16ps %.0f GF/s", rate(limit_bf16));
-    printf("\n\n| nest | T | emitted us | by hand us | speed | Gop/s | GB/s | read loop GB/s | difference |\n|---|---|---|---|---|---|---|---|---|\n");
+    printf("\n\n| nest | T | emitted us | by hand us | speed | Gop/s | GB/s | read loop GB/s | difference "
+           "|\n|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
         run_subject(&subjects[i], folder);
     return 0;

@@ -1,5 +1,6 @@
-/* risk_c.c: in which form should a quantised weight meet the activations? f32 (each weight unpacked to f32 where it is used), an f32 or bf16 panel
- * (unpacked once for 32 rows, then plain dots), int16 and int8 blocks, for q4_0 q4_1 q8_0 at T = 1, 8, 512. Speed and the error against f64. */
+/* risk_c.c: in which form should a quantised weight meet the activations? f32 (each weight unpacked to f32 where it is used), an f32 or
+ * bf16 panel (unpacked once for 32 rows, then plain dots), int16 and int8 blocks, for q4_0 q4_1 q8_0 at T = 1, 8, 512. Speed and the error
+ * against f64. */
 #include "bench/dots/hand.h"
 #include "ir/clock.h"
 #include "tests/cpu/kernel.h"
@@ -13,11 +14,15 @@ typedef struct form {
 
 #define HEAD "axis t: T, n: 1536, d: 1536\nphase { tiles n by 32 lanes 16 { "
 static const form forms[] = {
-    {"f32", "f32", HEAD "tiles t by %d { acc %%a sum [t, n] for d by 8 { %%a += dot(%%x[t, d], cast(@w[n, d]) {dtype=f32}) } store %%y[t, n] = %%a } } } }"},
+    {"f32", "f32",
+     HEAD
+     "tiles t by %d { acc %%a sum [t, n] for d by 8 { %%a += dot(%%x[t, d], cast(@w[n, d]) {dtype=f32}) } store %%y[t, n] = %%a } } } }"},
     {"f32 panel", "f32",
-     HEAD "for d by 8 { store %%l[imod(n, 32), d] = cast(@w[n, d]) {dtype=f32} }\n for t by %d { acc %%a sum [t, n] for d by 8 { %%a += dot(%%x[t, d], %%l[imod(n, 32), d]) } "
+     HEAD "for d by 8 { store %%l[imod(n, 32), d] = cast(@w[n, d]) {dtype=f32} }\n for t by %d { acc %%a sum [t, n] for d by 8 { %%a += "
+          "dot(%%x[t, d], %%l[imod(n, 32), d]) } "
           "store %%y[t, n] = %%a } } } }"},
-    {"int16", "a16", HEAD "tiles t by %d { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }"},
+    {"int16", "a16",
+     HEAD "tiles t by %d { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }"},
     {"int8", "a8", HEAD "tiles t by %d { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }"},
 };
 
@@ -62,8 +67,8 @@ static void run_form(const world *o, const form *f) {
     char text[2048], body[1024];
     int tile = o->T >= 6 ? 6 : (int)o->T;
     snprintf(body, sizeof body, f->text, tile);
-    snprintf(text, sizeof text, "nest f(in %%x: %s[T, 1536], in @w: %s[1536, 1536] panel, out %%y: f32[T, 1536]%s) {\n%s", f->act, o->weight,
-             strchr(f->name, 'p') ? ", local %l: f32[32, 1536] panel" : "", body);
+    snprintf(text, sizeof text, "nest f(in %%x: %s[T, 1536], in @w: %s[1536, 1536] panel, out %%y: f32[T, 1536]%s) {\n%s", f->act,
+             o->weight, strchr(f->name, 'p') ? ", local %l: f32[32, 1536] panel" : "", body);
     kernel k;
     kernel_open(&k, text, o->T);
     kernel_fill(&k, 1, 8);
@@ -95,8 +100,8 @@ static void run_bf16(const world *o) {
         }
         best += piece;
     }
-    printf("| %s | %lld | bf16 panel, vdpbf16ps, by hand | %.0f | %.1f | %.1e |\n", o->weight, (long long)o->T, best * 1e6, 2.0 * (double)o->T * N * K / best * 1e-9,
-           relative(y, o->want, (o->T < 4 ? o->T : 4) * N));
+    printf("| %s | %lld | bf16 panel, vdpbf16ps, by hand | %.0f | %.1f | %.1e |\n", o->weight, (long long)o->T, best * 1e6,
+           2.0 * (double)o->T * N * K / best * 1e-9, relative(y, o->want, (o->T < 4 ? o->T : 4) * N));
     free(xb);
     free(panel);
     free(y);

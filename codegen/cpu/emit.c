@@ -23,7 +23,9 @@ val aq_emit_refuse(emitter *e, const char *what, const char *expected) {
     return e->l->GetUndef(e->i32);
 }
 
-block aq_emit_block(emitter *e, const char *name) { return e->l->AppendBasicBlockInContext(e->ctx, e->fn, name); }
+block aq_emit_block(emitter *e, const char *name) {
+    return e->l->AppendBasicBlockInContext(e->ctx, e->fn, name);
+}
 
 val aq_emit_alloca(emitter *e, typ t, int64_t count) {
     block here = e->l->GetInsertBlock(e->b);
@@ -118,7 +120,8 @@ static void emit_trees(emitter *e, aq_id first, const val *start, val item, bloc
 
 static aq_status emit_phase(emitter *e, int phase, aq_id first_tree) {
     AQ_TRY(open_function(e, phase));
-    block start = aq_emit_block(e, "start"), loop = aq_emit_block(e, "item"), latch = aq_emit_block(e, "latch"), done = aq_emit_block(e, "done");
+    block start = aq_emit_block(e, "start"), loop = aq_emit_block(e, "item"), latch = aq_emit_block(e, "latch"),
+          done = aq_emit_block(e, "done");
     e->l->PositionBuilderAtEnd(e->b, start);
     load_arguments(e);
     aq_grid grids[AQ_MAX_TREES];
@@ -207,9 +210,12 @@ static aq_status open_machine(const aq_llvm *l, const aq_target *t, LLVMTargetMa
     char *message = NULL;
     if (l->GetTargetFromTriple(triple, &target, &message))
         return llvm_failed(l, "target", message);
-    const char *features = t->has_vnni && t->has_bf16 ? "+avx512vnni,+avx512bf16,+fast-dpwssd" : t->has_vnni ? "+avx512vnni,+fast-dpwssd" : t->has_bf16 ? "+avx512bf16" : "";
-    *out = l->CreateTargetMachine(target, triple, t->has_avx512 ? "x86-64-v4" : "x86-64-v3", t->has_avx512 ? features : "", LLVMCodeGenLevelDefault,
-                                  LLVMRelocPIC, LLVMCodeModelSmall);
+    const char *features = t->has_vnni && t->has_bf16 ? "+avx512vnni,+avx512bf16,+fast-dpwssd"
+                           : t->has_vnni              ? "+avx512vnni,+fast-dpwssd"
+                           : t->has_bf16              ? "+avx512bf16"
+                                                      : "";
+    *out = l->CreateTargetMachine(target, triple, t->has_avx512 ? "x86-64-v4" : "x86-64-v3", t->has_avx512 ? features : "",
+                                  LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelSmall);
     return *out ? AQ_OK : llvm_failed(l, "target machine", NULL);
 }
 
@@ -229,7 +235,8 @@ static aq_status run_passes(emitter *e, LLVMTargetMachineRef machine) {
     return s;
 }
 
-static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleRef mod, LLVMCodeGenFileType kind, unsigned char **out, size_t *out_size) {
+static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleRef mod, LLVMCodeGenFileType kind, unsigned char **out,
+                           size_t *out_size) {
     LLVMMemoryBufferRef buffer;
     char *message = NULL;
     if (e->l->TargetMachineEmitToMemoryBuffer(machine, mod, kind, &message, &buffer))
@@ -246,8 +253,8 @@ static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleR
     return status;
 }
 
-static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, LLVMTargetMachineRef machine, unsigned char **out, size_t *out_size,
-                          uint64_t *local_bytes, const char **asm_text) {
+static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, LLVMTargetMachineRef machine, unsigned char **out,
+                          size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
     LLVMTargetDataRef layout = e->l->CreateTargetDataLayout(machine);
     e->l->SetModuleDataLayout(e->mod, layout);
     e->l->DisposeTargetData(layout);
@@ -269,8 +276,8 @@ static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, L
     return aq_object_check(*out, *out_size);
 }
 
-aq_status aq_cpu_emit(const aq_nest *const *nests, uint32_t n, const aq_target *t, aq_arena *arena, unsigned char **out_object, size_t *out_size,
-                      uint64_t *local_bytes, const char **asm_text) {
+aq_status aq_cpu_emit(const aq_nest *const *nests, uint32_t n, const aq_target *t, aq_arena *arena, unsigned char **out_object,
+                      size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
     emitter e = {.target = t, .arena = arena};
     AQ_TRY(aq_llvm_open(&e.l));
     AQ_ALLOC(arena, e.memo, MAX_MEMO);

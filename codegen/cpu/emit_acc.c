@@ -1,6 +1,6 @@
-/* emit_acc.c: accumulators of every monoid but attend: where they start, one more element, two partial results, the finished value. Parts are
- * values (registers); along reduced lanes each component has L*U partial results that a halving tree joins when it is read, which is the order
- * that the class "lanesLxU" promises. Order of the values: [part][component][partial]. */
+/* emit_acc.c: accumulators of every monoid but attend: where they start, one more element, two partial results, the finished value. Parts
+ * are values (registers); along reduced lanes each component has L*U partial results that a halving tree joins when it is read, which is
+ * the order that the class "lanesLxU" promises. Order of the values: [part][component][partial]. */
 #include "codegen/cpu/emit.h"
 
 #include <math.h>
@@ -116,7 +116,8 @@ void aq_emit_acc_open(emitter *e, const aq_stmt *s, aq_id siblings) {
         n *= (int)aq_emit_count(e, t->axes[i]);
     aq_id own = aq_emit_lane_axis(e, t->axes, t->n_axes);
     int lanes = own ? e->cover[own].lanes : w.L;
-    *state = (tile_state){.components = n, .partials = w.L ? w.U : 1, .lanes = w.L, .n_values = parts * n * (w.L ? w.U : 1), .live = 1, .depth = e->depth};
+    *state = (tile_state){
+        .components = n, .partials = w.L ? w.U : 1, .lanes = w.L, .n_values = parts * n * (w.L ? w.U : 1), .live = 1, .depth = e->depth};
     state->at = values(e, state->n_values);
     for (int i = 0; state->at && i < state->n_values; i++) {
         int part = i / (n * state->partials);
@@ -128,7 +129,9 @@ void aq_emit_acc_open(emitter *e, const aq_stmt *s, aq_id siblings) {
 
 /* --- monoids on the parts of one component --------------------------------------------------------------------------------------- */
 
-static val greater(emitter *e, val a, val b) { return e->l->BuildFCmp(e->b, LLVMRealOGT, a, b, ""); }
+static val greater(emitter *e, val a, val b) {
+    return e->l->BuildFCmp(e->b, LLVMRealOGT, a, b, "");
+}
 
 /* l e^(m - m") with m" = 0 in the place of -inf, where every term is 0. */
 static val shifted(emitter *e, val m, val top) {
@@ -241,7 +244,8 @@ static void step(emitter *e, const aq_stmt *s, aq_id index, const val *p, val *o
     }
     one[0] = aq_emit_eval_wide(e, s->expr[0], lanes);
     if (s->merge && s->n_expr > 1)
-        one[1] = monoid == AQ_MONOID_argmax ? aq_emit_splat(e, aq_emit_eval(e, s->expr[1]), lanes) : aq_emit_eval_wide(e, s->expr[1], lanes);
+        one[1] =
+            monoid == AQ_MONOID_argmax ? aq_emit_splat(e, aq_emit_eval(e, s->expr[1]), lanes) : aq_emit_eval_wide(e, s->expr[1], lanes);
     else if (monoid == AQ_MONOID_lse)
         one[1] = aq_emit_const_like(e, p[1], 1);
     else if (monoid == AQ_MONOID_argmax) {

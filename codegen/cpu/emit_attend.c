@@ -1,17 +1,19 @@
 /* emit_attend.c: softmax-weighted sums by the running maximum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018),
- * one update for all positions that a turn covers: scores along lanes into a buffer on the stack; row by row (a loop, so that twelve rows are
- * no twelve copies of the code) their maximum and weights; one rescale of what was there; then o[e] += p[s] v[s,e] position by position with
- * lanes along e, p spread from the buffer.
+ * one update for all positions that a turn covers: scores along lanes into a buffer on the stack; row by row (a loop, so that twelve rows
+ * are no twelve copies of the code) their maximum and weights; one rescale of what was there; then o[e] += p[s] v[s,e] position by position
+ * with lanes along e, p spread from the buffer.
  *
- * m and l of all rows are arrays on the stack; o is values [row][E vectors] where it fits the registers, else on the stack as well and worked
- * on in columns. A row is one element of the accumulator's axes but e. */
+ * m and l of all rows are arrays on the stack; o is values [row][E vectors] where it fits the registers, else on the stack as well and
+ * worked on in columns. A row is one element of the accumulator's axes but e. */
 #include "codegen/cpu/emit.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Vectors of o in hand at a time. */
-static int budget(const emitter *e, int lanes) { return e->target->has_avx512 || lanes < 16 ? 24 : 6; }
+static int budget(const emitter *e, int lanes) {
+    return e->target->has_avx512 || lanes < 16 ? 24 : 6;
+}
 
 typedef struct shape {
     const aq_tile *t;
@@ -49,9 +51,15 @@ static void set_o(emitter *e, const shape *s, int component, val v) {
 
 /* Arrays of one number a row: m, l, and what a turn leaves for the end of its rows. */
 enum { M, L, SCALE, SUM, ARRAYS };
-static int room(int rows) { return (rows + 15) / 16 * 16; }
-static val array_at(emitter *e, const shape *s, int which, int row) { return aq_emit_step_address(e, s->state->rows, 4 * (which * room(s->C) + row)); }
-static val get(emitter *e, const shape *s, int which, int row) { return aq_emit_load_at(e, e->f32, array_at(e, s, which, row), 4); }
+static int room(int rows) {
+    return (rows + 15) / 16 * 16;
+}
+static val array_at(emitter *e, const shape *s, int which, int row) {
+    return aq_emit_step_address(e, s->state->rows, 4 * (which * room(s->C) + row));
+}
+static val get(emitter *e, const shape *s, int which, int row) {
+    return aq_emit_load_at(e, e->f32, array_at(e, s, which, row), 4);
+}
 static void put(emitter *e, const shape *s, int which, int row, val v) {
     e->l->SetAlignment(e->l->BuildStore(e->b, v, array_at(e, s, which, row)), 4);
 }
@@ -91,8 +99,12 @@ val aq_emit_attend_read(emitter *e, aq_id tile, int part) {
     return e->l->BuildSelect(e->b, none, aq_emit_splat(e, zero, s.lanes), r, "");
 }
 
-static val larger(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, b, a, ""), b, a, ""); }
-static val plus(emitter *e, val a, val b) { return e->l->BuildFAdd(e->b, a, b, ""); }
+static val larger(emitter *e, val a, val b) {
+    return e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, b, a, ""), b, a, "");
+}
+static val plus(emitter *e, val a, val b) {
+    return e->l->BuildFAdd(e->b, a, b, "");
+}
 
 /* Halving tree over n values, then over the lanes. */
 static val fold(emitter *e, val *v, int n, val (*join)(emitter *, val, val)) {
@@ -182,16 +194,17 @@ typedef struct work {
     const aq_stmt *st;
     shape s;
     aq_id axis;
-    val weights;     /* [row][positions of a turn] */
-    val o[64];       /* the columns in hand, [row][column] */
-    int first, n;    /* columns */
-    cover turn;      /* what the statement's loop covers */
+    val weights;  /* [row][positions of a turn] */
+    val o[64];    /* the columns in hand, [row][column] */
+    int first, n; /* columns */
+    cover turn;   /* what the statement's loop covers */
 } work;
 
 /* o += p[s] v[s,e] for `step` positions from `at` (relative to the turn). */
 static void accumulate(emitter *e, work *w, val at, int step) {
     cover *c = &e->cover[w->axis];
-    *c = (cover){step, 0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0, 0, w->turn.depth};
+    *c = (cover){step,         0, e->l->BuildAdd(e->b, w->turn.base, at, ""), NULL, w->turn.align % step ? 1 : step, NULL, NULL, 0, 0, 0,
+                 w->turn.depth};
     aq_emit_forget(e);
     for (int k = 0; k < step; k++) {
         val bytes = e->l->BuildMul(e->b, at, k64(e, 4), "");
@@ -261,7 +274,8 @@ static void attend_step(emitter *e, const aq_stmt *st, shape s, aq_id axis) {
     for (w.first = 0; w.first < s.E; w.first += columns) {
         w.n = s.E - w.first < columns ? s.E - w.first : columns;
         for (int i = 0; i < s.C * w.n; i++)
-            w.o[i] = e->l->BuildFMul(e->b, get_o(e, &s, i / w.n * s.E + w.first + i % w.n), aq_emit_splat(e, get(e, &s, SCALE, i / w.n), s.lanes), "");
+            w.o[i] = e->l->BuildFMul(e->b, get_o(e, &s, i / w.n * s.E + w.first + i % w.n),
+                                     aq_emit_splat(e, get(e, &s, SCALE, i / w.n), s.lanes), "");
         int many = w.turn.step % 4 == 0 ? 4 : 1;
         val at = positions(e, &w, k64(e, 0), n, many);
         if (many > 1 && w.turn.end)

@@ -9,11 +9,16 @@
 block_form aq_emit_block_form(const aq_nest_buf *b) {
     int panel = b->layout == AQ_LAYOUT_PANEL;
     switch (b->type.dtype) {
-    case AQ_Q4_0: return panel ? (block_form){288, 0, 256, -1, 1, 8, 4} : (block_form){18, 2, 0, -1, 1, 8, 4};
-    case AQ_Q4_1: return panel ? (block_form){320, 0, 256, 288, 1, 0, 4} : (block_form){20, 4, 0, 2, 1, 0, 4};
-    case AQ_Q8_0: return panel ? (block_form){544, 0, 512, -1, 0, 0, 8} : (block_form){34, 2, 0, -1, 0, 0, 8};
-    case AQ_A8: return (block_form){40, 8, 0, -1, 0, 0, 8};
-    default: return (block_form){72, 8, 0, -1, 0, 0, 16};
+    case AQ_Q4_0:
+        return panel ? (block_form){288, 0, 256, -1, 1, 8, 4} : (block_form){18, 2, 0, -1, 1, 8, 4};
+    case AQ_Q4_1:
+        return panel ? (block_form){320, 0, 256, 288, 1, 0, 4} : (block_form){20, 4, 0, 2, 1, 0, 4};
+    case AQ_Q8_0:
+        return panel ? (block_form){544, 0, 512, -1, 0, 0, 8} : (block_form){34, 2, 0, -1, 0, 0, 8};
+    case AQ_A8:
+        return (block_form){40, 8, 0, -1, 0, 0, 8};
+    default:
+        return (block_form){72, 8, 0, -1, 0, 0, 16};
     }
 }
 
@@ -47,9 +52,15 @@ static val load_half(emitter *e, val group, ix row, int at, int lanes) {
     return e->l->BuildFPExt(e->b, aq_emit_load_at(e, wide(e, e->f16, lanes), p, 2), wide(e, e->f32, lanes), "");
 }
 
-static val and64(emitter *e, val a, int64_t k) { return e->l->BuildAnd(e->b, a, k64(e, k), ""); }
-static val shift64(emitter *e, val a, int by) { return e->l->BuildLShr(e->b, a, k64(e, by), ""); }
-static val at_bytes(emitter *e, val p, val bytes) { return e->l->BuildGEP2(e->b, e->i8, p, &bytes, 1, ""); }
+static val and64(emitter *e, val a, int64_t k) {
+    return e->l->BuildAnd(e->b, a, k64(e, k), "");
+}
+static val shift64(emitter *e, val a, int by) {
+    return e->l->BuildLShr(e->b, a, k64(e, by), "");
+}
+static val at_bytes(emitter *e, val p, val bytes) {
+    return e->l->BuildGEP2(e->b, e->i8, p, &bytes, 1, "");
+}
 
 /* (q - zero) * d + m */
 static val scaled(emitter *e, const block_form *f, val q, val group, ix row, int lanes) {
@@ -66,7 +77,8 @@ static val scaled(emitter *e, const block_form *f, val q, val group, ix row, int
 static val panel_lanes(emitter *e, const block_form *f, const block_place *p) {
     val k = aq_emit_ix_scalar(e, p->k);
     val word = f->nibbles ? shift64(e, k, 3) : shift64(e, k, 2);
-    val q = aq_emit_load_at(e, wide(e, e->i32, 16), at_bytes(e, aq_emit_step_address(e, p->group, f->q_at), e->l->BuildShl(e->b, word, k64(e, 6), "")), 4);
+    val q = aq_emit_load_at(e, wide(e, e->i32, 16),
+                            at_bytes(e, aq_emit_step_address(e, p->group, f->q_at), e->l->BuildShl(e->b, word, k64(e, 6), "")), 4);
     val by = e->l->BuildShl(e->b, and64(e, k, 3), k64(e, 3), "");
     if (f->nibbles) {
         by = e->l->BuildAdd(e->b, by, and64(e, k, 4), "");
@@ -111,7 +123,8 @@ static val panel_row_lanes(emitter *e, const block_form *f, const block_place *p
         order[i] = (i % 8 >= 4 ? 4 * n : 0) + i / 8 * 4 + i % 4;
         k_of[i] = k32(e, order[i]);
     }
-    q = e->l->BuildShuffleVector(e->b, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), e->l->ConstVector(k_of, (unsigned)lanes), "");
+    q = e->l->BuildShuffleVector(e->b, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""),
+                                 e->l->ConstVector(k_of, (unsigned)lanes), "");
     return scaled(e, f, e->l->BuildZExt(e->b, q, wide(e, e->i32, lanes), ""), p->group, p->row, 0);
 }
 
@@ -150,7 +163,8 @@ static val lane_by_lane(emitter *e, aq_id buf, const ix *index, int lanes, val m
         if (index[i].vec || index[i].coef) {
             all[i] = aq_emit_ix_vector(e, index[i], lanes);
             if (mask)
-                all[i] = e->l->BuildSelect(e->b, mask, all[i], aq_emit_splat(e, e->l->BuildExtractElement(e->b, all[i], k64(e, 0), ""), lanes), "");
+                all[i] = e->l->BuildSelect(e->b, mask, all[i],
+                                           aq_emit_splat(e, e->l->BuildExtractElement(e->b, all[i], k64(e, 0), ""), lanes), "");
         }
     for (int lane = 0; lane < lanes; lane++) {
         ix one[AQ_MAX_RANK];
@@ -194,7 +208,8 @@ val aq_emit_dequantize(emitter *e, aq_id load) {
         if (p.group)
             return row_lanes(e, &f, &p, lanes);
     }
-    if (weight && b->layout == AQ_LAYOUT_PANEL && (lanes == 8 || lanes == 16) && !others && !k.vec && k.coef == 1 && aq_emit_ix_align(k) % lanes == 0) {
+    if (weight && b->layout == AQ_LAYOUT_PANEL && (lanes == 8 || lanes == 16) && !others && !k.vec && k.coef == 1 &&
+        aq_emit_ix_align(k) % lanes == 0) {
         block_place p = aq_emit_block_place(e, x->buf, index);
         if (p.group)
             return panel_row_lanes(e, &f, &p, lanes);
@@ -275,7 +290,8 @@ static void store_block(emitter *e, const aq_stmt *s, aq_id axis) {
     typ t = e->l->TypeOf(both);
     val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &both, 1);
     e->l->SetAlignment(e->l->BuildStore(e->b, d, place.group), 4);
-    e->l->SetAlignment(e->l->BuildStore(e->b, e->l->BuildFMul(e->b, d, aq_emit_f32(e, sum), ""), aq_emit_step_address(e, place.group, 4)), 4);
+    e->l->SetAlignment(e->l->BuildStore(e->b, e->l->BuildFMul(e->b, d, aq_emit_f32(e, sum), ""), aq_emit_step_address(e, place.group, 4)),
+                       4);
     for (int i = 0; i < 2; i++)
         store_quants(e, b->type.dtype, q[i], aq_emit_step_address(e, place.group, 8 + i * (b->type.dtype == AQ_A8 ? 16 : 32)));
 }

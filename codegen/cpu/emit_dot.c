@@ -1,10 +1,10 @@
 /* emit_dot.c: dots of a weight block type with quantised activations: for each block of 32 the exact integer dot product, then
  * acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc).
  *
- * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of 16-bit
- * (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for all rows
- * of the tile. What a type takes off its quants (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by starting
- * the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane
+ * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of
+ * 16-bit (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for
+ * all rows of the tile. What a type takes off its quants (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by
+ * starting the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane
  * (emit_dot_lanes.c). */
 #include "codegen/cpu/emit_dot.h"
 
@@ -32,7 +32,9 @@ static val halves(emitter *e, const char *name, val a, val b) {
     return e->l->BuildShuffleVector(e->b, lo, hi, e->l->ConstVector(k, (unsigned)n), "");
 }
 
-static val plus(emitter *e, val acc, val v) { return acc ? e->l->BuildAdd(e->b, acc, v, "") : v; }
+static val plus(emitter *e, val acc, val v) {
+    return acc ? e->l->BuildAdd(e->b, acc, v, "") : v;
+}
 
 /* acc + pairs of 16-bit integers, a and b as <16 x i32>; acc NULL = 0 */
 static val dot_pairs(emitter *e, val acc, val a, val b) {
@@ -51,7 +53,8 @@ static val dot_quads(emitter *e, val acc, val a, val b) {
         return call(e, "llvm.x86.avx512.vpdpbusd.512", acc ? acc : e->l->ConstNull(wide(e, e->i32, 16)), a, b);
     a = aq_emit_as_lanes(e, a, e->i8, 64);
     b = aq_emit_as_lanes(e, b, e->i8, 64);
-    val pairs = e->target->has_avx512 ? call(e, "llvm.x86.avx512.pmaddubs.w.512", a, b, NULL) : halves(e, "llvm.x86.avx2.pmadd.ub.sw", a, b);
+    val pairs =
+        e->target->has_avx512 ? call(e, "llvm.x86.avx512.pmaddubs.w.512", a, b, NULL) : halves(e, "llvm.x86.avx2.pmadd.ub.sw", a, b);
     val ones = aq_emit_splat(e, e->l->ConstInt(e->i16, 1, 0), 32);
     if (e->target->has_avx512)
         return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", pairs, ones, NULL));
@@ -60,8 +63,12 @@ static val dot_quads(emitter *e, val acc, val a, val b) {
 
 /* --- unpacking ------------------------------------------------------------------------------------------------------------------- */
 
-static val shift_right(emitter *e, val v, int by) { return by ? e->l->BuildLShr(e->b, v, aq_emit_int_like(e, v, by), "") : v; }
-static val mask_with(emitter *e, val v, int64_t m) { return e->l->BuildAnd(e->b, v, aq_emit_int_like(e, v, m), ""); }
+static val shift_right(emitter *e, val v, int by) {
+    return by ? e->l->BuildLShr(e->b, v, aq_emit_int_like(e, v, by), "") : v;
+}
+static val mask_with(emitter *e, val v, int64_t m) {
+    return e->l->BuildAnd(e->b, v, aq_emit_int_like(e, v, m), "");
+}
 
 static val shift_words(emitter *e, val v, int left, int right) {
     v = aq_emit_as_lanes(e, v, e->i16, 32);
@@ -73,11 +80,11 @@ static val shift_words(emitter *e, val v, int left, int right) {
 
 /* How a word of weights falls into pieces, each of which meets one word of activations. */
 typedef struct plan {
-    int quads;           /* pieces are quads of bytes, else pairs of 16 bits */
-    int pieces;          /* of a word */
-    int zero;            /* taken off every weight through the start of the sum */
-    int take_off;        /* .. or from every piece as it is unpacked: cheaper once more rows share it */
-    int widen_act;       /* a8 words are widened to pairs */
+    int quads;     /* pieces are quads of bytes, else pairs of 16 bits */
+    int pieces;    /* of a word */
+    int zero;      /* taken off every weight through the start of the sum */
+    int take_off;  /* .. or from every piece as it is unpacked: cheaper once more rows share it */
+    int widen_act; /* a8 words are widened to pairs */
 } plan;
 
 static plan plan_of(const emitter *e, const side *w, const side *a) {
@@ -121,9 +128,11 @@ static val spread_act(emitter *e, const side *a, const plan *p, int position, in
     return p->widen_act ? shift_words(e, v, i == 0 ? 8 : 0, 8) : v;
 }
 
-/* -zero * (sum of the integers of the activation block), spread. d is 0 or a normal number (emit_block.c), so the quotient is right to 1/8. */
+/* -zero * (sum of the integers of the activation block), spread. d is 0 or a normal number (emit_block.c), so the quotient is right to 1/8.
+ */
 static val start_of(emitter *e, const side *a, const plan *p, int position) {
-    val d = aq_emit_load_at(e, e->f32, a->group[position], 4), s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group[position], 4), 4);
+    val d = aq_emit_load_at(e, e->f32, a->group[position], 4),
+        s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group[position], 4), 4);
     val least = e->l->ConstReal(e->f32, FLT_MIN);
     d = e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, d, least, ""), d, least, "");
     val four = e->l->BuildInsertElement(e->b, e->l->ConstNull(wide(e, e->f32, 4)), e->l->BuildFDiv(e->b, s, d, ""), k64(e, 0), "");
@@ -190,7 +199,8 @@ static void add_piece(emitter *e, dots *d, const plan *p, val *word, int j, int 
     }
 }
 
-/* One block of n dots of the same types, word by word side by side, so that an activation that they share is spread once and soon done with. */
+/* One block of n dots of the same types, word by word side by side, so that an activation that they share is spread once and soon done
+ * with. */
 static void fast_blocks(emitter *e, dots **d, int n, val yes) {
     plan p = {0};
     int all = 0;
@@ -333,8 +343,8 @@ int aq_emit_block_dots(emitter *e, aq_id first) {
         if (n == MAX_TOGETHER || s->kind != AQ_STMT_UPDATE || !aq_emit_is_block_dot(e, s->expr[0]))
             return 0;
         d[n] = open_dots(e, s);
-        if (!d[n] || d[n]->reduced.n != 1 || e->cover[d[n]->along].step != 32 || e->cover[d[n]->along].end || d[n]->w.dtype != d[0]->w.dtype ||
-            d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
+        if (!d[n] || d[n]->reduced.n != 1 || e->cover[d[n]->along].step != 32 || e->cover[d[n]->along].end ||
+            d[n]->w.dtype != d[0]->w.dtype || d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
             return 0;
         e->at[d[n]->along] = 0;
         pair_sides(e, d[n]);

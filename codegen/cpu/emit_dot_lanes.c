@@ -1,5 +1,5 @@
-/* emit_dot_lanes.c: dots of blocks in shapes that the fast form does not take (weights as stored, odd tiles): each lane's 32 integers are put in
- * order, multiplied as vectors and summed, and the lane's number is updated. Same sums, same bits, perhaps a tenth of the speed. */
+/* emit_dot_lanes.c: dots of blocks in shapes that the fast form does not take (weights as stored, odd tiles): each lane's 32 integers are
+ * put in order, multiplied as vectors and summed, and the lane's number is updated. Same sums, same bits, perhaps a tenth of the speed. */
 #include "codegen/cpu/emit_dot.h"
 
 static val shuffled(emitter *e, val a, val b, const int *order, int n) {
@@ -59,7 +59,8 @@ static val one_lane(emitter *e, const dots *d, const block_place *w, const block
     acc = aq_emit_fma(e, aq_emit_f32(e, sum), scale, acc);
     if (d->w.form.m_at < 0)
         return acc;
-    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4), acc);
+    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4),
+                       acc);
 }
 
 static block_place place_lane(emitter *e, const side *s, int lane, int lanes, val mask) {

@@ -21,14 +21,20 @@ val aq_emit_splat(emitter *e, val v, int lanes) {
     return e->l->BuildShuffleVector(e->b, one, e->l->GetPoison(t), e->l->ConstNull(wide(e, e->i32, lanes)), "");
 }
 
-static typ element_of(emitter *e, val v) { return lanes_of(e, v) ? e->l->GetElementType(e->l->TypeOf(v)) : e->l->TypeOf(v); }
-static int is_float(emitter *e, val v) { return e->l->GetTypeKind(element_of(e, v)) != LLVMIntegerTypeKind; }
+static typ element_of(emitter *e, val v) {
+    return lanes_of(e, v) ? e->l->GetElementType(e->l->TypeOf(v)) : e->l->TypeOf(v);
+}
+static int is_float(emitter *e, val v) {
+    return e->l->GetTypeKind(element_of(e, v)) != LLVMIntegerTypeKind;
+}
 
 val aq_emit_const_like(emitter *e, val x, double c) {
     val k = is_float(e, x) ? e->l->ConstReal(element_of(e, x), c) : e->l->ConstInt(element_of(e, x), (unsigned long long)(int64_t)c, 1);
     return aq_emit_splat(e, k, lanes_of(e, x));
 }
-val aq_emit_int_like(emitter *e, val x, int64_t c) { return aq_emit_splat(e, k32(e, c), lanes_of(e, x)); }
+val aq_emit_int_like(emitter *e, val x, int64_t c) {
+    return aq_emit_splat(e, k32(e, c), lanes_of(e, x));
+}
 
 val aq_emit_lane_numbers(emitter *e, typ t, int lanes) {
     val all[64];
@@ -47,9 +53,13 @@ val aq_emit_half_of(emitter *e, val v, int upper) {
     return e->l->BuildShuffleVector(e->b, v, e->l->GetPoison(e->l->TypeOf(v)), e->l->ConstVector(k, (unsigned)n), "");
 }
 
-val aq_emit_f32(emitter *e, val v) { return is_float(e, v) ? v : e->l->BuildSIToFP(e->b, v, wide(e, e->f32, lanes_of(e, v)), ""); }
+val aq_emit_f32(emitter *e, val v) {
+    return is_float(e, v) ? v : e->l->BuildSIToFP(e->b, v, wide(e, e->f32, lanes_of(e, v)), "");
+}
 
-val aq_emit_cast_type(emitter *e, val v, typ element) { return e->l->BuildBitCast(e->b, v, wide(e, element, lanes_of(e, v)), ""); }
+val aq_emit_cast_type(emitter *e, val v, typ element) {
+    return e->l->BuildBitCast(e->b, v, wide(e, element, lanes_of(e, v)), "");
+}
 
 val aq_emit_fma(emitter *e, val a, val b, val c) {
     int lanes = lanes_of(e, a) | lanes_of(e, b) | lanes_of(e, c);
@@ -110,7 +120,8 @@ static val test(emitter *e, aq_id id) {
         val a = aq_emit_eval(e, x->in[0]), b = aq_emit_eval(e, x->in[1]);
         int lanes = lanes_of(e, a) | lanes_of(e, b);
         if (is_float(e, a) || is_float(e, b))
-            return e->l->BuildFCmp(e->b, LLVMRealOLE, aq_emit_splat(e, aq_emit_f32(e, a), lanes), aq_emit_splat(e, aq_emit_f32(e, b), lanes), "");
+            return e->l->BuildFCmp(e->b, LLVMRealOLE, aq_emit_splat(e, aq_emit_f32(e, a), lanes),
+                                   aq_emit_splat(e, aq_emit_f32(e, b), lanes), "");
         return e->l->BuildICmp(e->b, LLVMIntSLE, aq_emit_splat(e, a, lanes), aq_emit_splat(e, b, lanes), "");
     }
     val v = aq_emit_eval(e, id), zero = e->l->ConstNull(e->l->TypeOf(v));
@@ -135,28 +146,43 @@ static val binary_op(emitter *e, const aq_expr *x) {
     a = aq_emit_splat(e, a, lanes);
     b = aq_emit_splat(e, b, lanes);
     switch (x->op) {
-    case AQ_OP_add: return e->l->BuildFAdd(e->b, a, b, "");
-    case AQ_OP_sub: return e->l->BuildFSub(e->b, a, b, "");
-    case AQ_OP_mul: return e->l->BuildFMul(e->b, a, b, "");
-    case AQ_OP_div: return e->l->BuildFDiv(e->b, a, b, "");
-    case AQ_OP_maximum: return extreme(e, LLVMRealOGT, a, b);
-    default: return extreme(e, LLVMRealOLT, a, b);
+    case AQ_OP_add:
+        return e->l->BuildFAdd(e->b, a, b, "");
+    case AQ_OP_sub:
+        return e->l->BuildFSub(e->b, a, b, "");
+    case AQ_OP_mul:
+        return e->l->BuildFMul(e->b, a, b, "");
+    case AQ_OP_div:
+        return e->l->BuildFDiv(e->b, a, b, "");
+    case AQ_OP_maximum:
+        return extreme(e, LLVMRealOGT, a, b);
+    default:
+        return extreme(e, LLVMRealOLT, a, b);
     }
 }
 
 static val unary_op(emitter *e, const aq_expr *x) {
     val a = aq_emit_eval_f32(e, x->in[0]);
     switch (x->op) {
-    case AQ_OP_neg: return e->l->BuildFNeg(e->b, a, "");
-    case AQ_OP_exp: return aq_emit_exp(e, a);
-    case AQ_OP_log: return aq_emit_log(e, a);
-    case AQ_OP_sqrt: return aq_emit_sqrt(e, a);
-    case AQ_OP_rsqrt: return e->l->BuildFDiv(e->b, aq_emit_const_like(e, a, 1), aq_emit_sqrt(e, a), "");
-    case AQ_OP_sigmoid: return aq_emit_sigmoid(e, a);
+    case AQ_OP_neg:
+        return e->l->BuildFNeg(e->b, a, "");
+    case AQ_OP_exp:
+        return aq_emit_exp(e, a);
+    case AQ_OP_log:
+        return aq_emit_log(e, a);
+    case AQ_OP_sqrt:
+        return aq_emit_sqrt(e, a);
+    case AQ_OP_rsqrt:
+        return e->l->BuildFDiv(e->b, aq_emit_const_like(e, a, 1), aq_emit_sqrt(e, a), "");
+    case AQ_OP_sigmoid:
+        return aq_emit_sigmoid(e, a);
     case AQ_OP_silu:
-        return e->l->BuildFDiv(e->b, a, e->l->BuildFAdd(e->b, aq_emit_const_like(e, a, 1), aq_emit_exp(e, e->l->BuildFNeg(e->b, a, "")), ""), "");
-    case AQ_OP_tanh: return aq_emit_tanh(e, a);
-    default: return aq_emit_refuse(e, aq_op_of(x->op)->name, "an op that the CPU emitter knows");
+        return e->l->BuildFDiv(e->b, a,
+                               e->l->BuildFAdd(e->b, aq_emit_const_like(e, a, 1), aq_emit_exp(e, e->l->BuildFNeg(e->b, a, "")), ""), "");
+    case AQ_OP_tanh:
+        return aq_emit_tanh(e, a);
+    default:
+        return aq_emit_refuse(e, aq_op_of(x->op)->name, "an op that the CPU emitter knows");
     }
 }
 
@@ -168,16 +194,22 @@ static val op_value(emitter *e, aq_id id) {
     case AQ_OP_mul:
     case AQ_OP_div:
     case AQ_OP_maximum:
-    case AQ_OP_minimum: return binary_op(e, x);
+    case AQ_OP_minimum:
+        return binary_op(e, x);
     case AQ_OP_le: {
         val t = test(e, id);
         return e->l->BuildUIToFP(e->b, t, wide(e, e->f32, lanes_of(e, t)), "");
     }
-    case AQ_OP_select: return select_op(e, x);
-    case AQ_OP_cast: return aq_emit_cast(e, x);
-    case AQ_OP_rope: return aq_emit_rope(e, id);
-    case AQ_OP_dot: return aq_emit_refuse(e, "dot", "it at the root of an update");
-    default: return unary_op(e, x);
+    case AQ_OP_select:
+        return select_op(e, x);
+    case AQ_OP_cast:
+        return aq_emit_cast(e, x);
+    case AQ_OP_rope:
+        return aq_emit_rope(e, id);
+    case AQ_OP_dot:
+        return aq_emit_refuse(e, "dot", "it at the root of an update");
+    default:
+        return unary_op(e, x);
     }
 }
 
@@ -205,15 +237,22 @@ static val value_of(emitter *e, aq_id id) {
     if (x->dtype == AQ_I32)
         return int_value(e, id);
     switch (x->kind) {
-    case AQ_EXPR_CONST: return e->l->ConstReal(e->f32, x->number);
-    case AQ_EXPR_TILE: return aq_emit_tile_read(e, x->tile, -1);
-    case AQ_EXPR_PART: return aq_emit_tile_read(e, x->tile, x->part);
-    case AQ_EXPR_LOAD: return aq_dtype_of(x->dtype)->block > 1 ? aq_emit_refuse(e, "blocks", "cast or dot to read them") : aq_emit_load(e, id);
-    default: return op_value(e, id);
+    case AQ_EXPR_CONST:
+        return e->l->ConstReal(e->f32, x->number);
+    case AQ_EXPR_TILE:
+        return aq_emit_tile_read(e, x->tile, -1);
+    case AQ_EXPR_PART:
+        return aq_emit_tile_read(e, x->tile, x->part);
+    case AQ_EXPR_LOAD:
+        return aq_dtype_of(x->dtype)->block > 1 ? aq_emit_refuse(e, "blocks", "cast or dot to read them") : aq_emit_load(e, id);
+    default:
+        return op_value(e, id);
     }
 }
 
-void aq_emit_forget(emitter *e) { e->now++; }
+void aq_emit_forget(emitter *e) {
+    e->now++;
+}
 
 static memo *find(emitter *e, aq_id id) {
     const aq_expr *x = &e->n->exprs.at[id];
@@ -247,5 +286,9 @@ val aq_emit_eval(emitter *e, aq_id id) {
     return v;
 }
 
-val aq_emit_eval_f32(emitter *e, aq_id id) { return aq_emit_f32(e, aq_emit_eval(e, id)); }
-val aq_emit_eval_wide(emitter *e, aq_id id, int lanes) { return aq_emit_splat(e, aq_emit_eval_f32(e, id), lanes); }
+val aq_emit_eval_f32(emitter *e, aq_id id) {
+    return aq_emit_f32(e, aq_emit_eval(e, id));
+}
+val aq_emit_eval_wide(emitter *e, aq_id id, int lanes) {
+    return aq_emit_splat(e, aq_emit_eval_f32(e, id), lanes);
+}

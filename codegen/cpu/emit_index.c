@@ -29,12 +29,22 @@ aq_id aq_emit_expr_lanes(const emitter *e, aq_id expr) {
     return aq_emit_lane_axis(e, e->n->exprs.at[expr].axes, e->n->exprs.at[expr].n_axes);
 }
 
-ix aq_emit_ix_const(int64_t c) { return (ix){.c = c, .align = VERY, .nonneg = c >= 0}; }
-ix aq_emit_ix_value(val var, int64_t align, int nonneg) { return (ix){.var = var, .align = align, .nonneg = nonneg}; }
-int64_t aq_emit_ix_align(ix a) { return a.vec ? 1 : common(common(a.align, a.c), a.turn ? a.stride : 0); }
-static int is_const(ix a) { return !a.var && !a.turn && !a.vec && !a.coef; }
+ix aq_emit_ix_const(int64_t c) {
+    return (ix){.c = c, .align = VERY, .nonneg = c >= 0};
+}
+ix aq_emit_ix_value(val var, int64_t align, int nonneg) {
+    return (ix){.var = var, .align = align, .nonneg = nonneg};
+}
+int64_t aq_emit_ix_align(ix a) {
+    return a.vec ? 1 : common(common(a.align, a.c), a.turn ? a.stride : 0);
+}
+static int is_const(ix a) {
+    return !a.var && !a.turn && !a.vec && !a.coef;
+}
 
-static val plus(emitter *e, val a, val b) { return !a ? b : !b ? a : e->l->BuildAdd(e->b, a, b, ""); }
+static val plus(emitter *e, val a, val b) {
+    return !a ? b : !b ? a : e->l->BuildAdd(e->b, a, b, "");
+}
 
 /* turn * stride folded into var. */
 static ix settle(emitter *e, ix a) {
@@ -65,7 +75,9 @@ val aq_emit_ix_vector(emitter *e, ix a, int lanes) {
     return e->l->BuildAdd(e->b, v, numbers, "");
 }
 
-static ix from_vector(val v) { return (ix){.vec = v, .align = 1}; }
+static ix from_vector(val v) {
+    return (ix){.vec = v, .align = 1};
+}
 
 typedef val (*binary)(LLVMBuilderRef, val, val, const char *);
 
@@ -112,7 +124,8 @@ ix aq_emit_ix_mul(emitter *e, ix a, ix b) {
         return by_vector(e, e->l->BuildMul, a, b);
     }
     val p = e->l->BuildMul(e->b, aq_emit_ix_scalar(e, a), aq_emit_ix_scalar(e, b), "");
-    return aq_emit_ix_value(p, aq_emit_ix_align(a) * aq_emit_ix_align(b) > VERY ? VERY : aq_emit_ix_align(a) * aq_emit_ix_align(b), a.nonneg && b.nonneg);
+    return aq_emit_ix_value(p, aq_emit_ix_align(a) * aq_emit_ix_align(b) > VERY ? VERY : aq_emit_ix_align(a) * aq_emit_ix_align(b),
+                            a.nonneg && b.nonneg);
 }
 
 /* floor(a / m) or the rest, of numbers or vectors of i64. */
@@ -151,7 +164,10 @@ static ix divide(emitter *e, ix a, int64_t m, int lanes, int want_rest) {
     if (a.c >= 0 && a.coef >= 0 && (grain == m ? a.c % m : a.c) + reach < grain) {
         if (want_rest && grain == m)
             return (ix){.c = a.c % m, .coef = a.coef, .align = VERY, .nonneg = 1};
-        ix r = {.c = want_rest ? a.c : a.c / m, .coef = want_rest ? a.coef : 0, .align = want_rest ? grain : a.align / m, .nonneg = a.nonneg || want_rest};
+        ix r = {.c = want_rest ? a.c : a.c / m,
+                .coef = want_rest ? a.coef : 0,
+                .align = want_rest ? grain : a.align / m,
+                .nonneg = a.nonneg || want_rest};
         r.align = r.align ? r.align : 1;
         r.var = a.var ? floor_div(e, a.var, k64(e, m), a.nonneg, want_rest) : NULL;
         return r;
@@ -170,8 +186,12 @@ static ix divide(emitter *e, ix a, int64_t m, int lanes, int want_rest) {
     return divide(e, a, m, lanes, want_rest);
 }
 
-ix aq_emit_ix_div(emitter *e, ix a, int64_t m) { return divide(e, a, m, e->lanes, 0); }
-ix aq_emit_ix_mod(emitter *e, ix a, int64_t m) { return divide(e, a, m, e->lanes, 1); }
+ix aq_emit_ix_div(emitter *e, ix a, int64_t m) {
+    return divide(e, a, m, e->lanes, 0);
+}
+ix aq_emit_ix_mod(emitter *e, ix a, int64_t m) {
+    return divide(e, a, m, e->lanes, 1);
+}
 
 /* --- expressions ----------------------------------------------------------------------------------------------------------------- */
 
@@ -181,7 +201,13 @@ ix aq_emit_axis_index(emitter *e, aq_id axis) {
     const cover *c = &e->cover[axis];
     int64_t u = e->at[axis];
     if (c->turn && (!c->end || u == 0)) {
-        ix r = {.var = c->lo, .turn = c->turn, .stride = c->stride, .c = c->first + (c->lanes ? u * c->lanes : u), .coef = c->lanes ? 1 : 0, .align = c->lo_align, .nonneg = 1};
+        ix r = {.var = c->lo,
+                .turn = c->turn,
+                .stride = c->stride,
+                .c = c->first + (c->lanes ? u * c->lanes : u),
+                .coef = c->lanes ? 1 : 0,
+                .align = c->lo_align,
+                .nonneg = 1};
         if (!c->lo || (e->l->IsConstant(c->lo) && !e->l->ConstIntGetZExtValue(c->lo)))
             r.var = NULL, r.align = VERY;
         return r;
@@ -209,7 +235,8 @@ static ix from_value(emitter *e, val v) {
 
 static ix compare(emitter *e, const aq_expr *x, ix a, ix b) {
     int lanes = e->lanes, vector = a.vec || b.vec || a.coef || b.coef;
-    val va = vector ? aq_emit_ix_vector(e, a, lanes) : aq_emit_ix_scalar(e, a), vb = vector ? aq_emit_ix_vector(e, b, lanes) : aq_emit_ix_scalar(e, b);
+    val va = vector ? aq_emit_ix_vector(e, a, lanes) : aq_emit_ix_scalar(e, a),
+        vb = vector ? aq_emit_ix_vector(e, b, lanes) : aq_emit_ix_scalar(e, b);
     LLVMIntPredicate p = x->op == AQ_OP_maximum ? LLVMIntSGT : x->op == AQ_OP_minimum ? LLVMIntSLT : LLVMIntSLE;
     val yes = e->l->BuildICmp(e->b, p, va, vb, ""), r;
     r = x->op == AQ_OP_le ? e->l->BuildZExt(e->b, yes, e->l->TypeOf(va), "") : e->l->BuildSelect(e->b, yes, va, vb, "");
@@ -236,17 +263,23 @@ static ix op_index(emitter *e, const aq_expr *x) {
     if (x->op == AQ_OP_select)
         return choose(e, x);
     if (x->op == AQ_OP_cast)
-        return e->n->exprs.at[x->in[0]].dtype == AQ_I32 && aq_nest_attr(e->n, x, AQ_ATTR_dtype)->num == AQ_I32 ? aq_emit_index(e, x->in[0])
-                                                                                                       : from_value(e, aq_emit_cast(e, x));
+        return e->n->exprs.at[x->in[0]].dtype == AQ_I32 && aq_nest_attr(e->n, x, AQ_ATTR_dtype)->num == AQ_I32
+                   ? aq_emit_index(e, x->in[0])
+                   : from_value(e, aq_emit_cast(e, x));
     ix a = aq_emit_index(e, x->in[0]), b = x->n_in > 1 ? aq_emit_index(e, x->in[1]) : a;
     switch (x->op) {
-    case AQ_OP_add: return aq_emit_ix_add(e, a, b);
-    case AQ_OP_sub: return aq_emit_ix_add(e, a, times_const(e, b, -1));
-    case AQ_OP_neg: return times_const(e, a, -1);
-    case AQ_OP_mul: return aq_emit_ix_mul(e, a, b);
+    case AQ_OP_add:
+        return aq_emit_ix_add(e, a, b);
+    case AQ_OP_sub:
+        return aq_emit_ix_add(e, a, times_const(e, b, -1));
+    case AQ_OP_neg:
+        return times_const(e, a, -1);
+    case AQ_OP_mul:
+        return aq_emit_ix_mul(e, a, b);
     case AQ_OP_maximum:
     case AQ_OP_minimum:
-    case AQ_OP_le: return compare(e, x, a, b);
+    case AQ_OP_le:
+        return compare(e, x, a, b);
     case AQ_OP_idiv:
     case AQ_OP_imod:
         if (is_const(b) && b.c > 0)
@@ -255,8 +288,10 @@ static ix op_index(emitter *e, const aq_expr *x) {
             int lanes = e->lanes;
             return from_vector(floor_div(e, aq_emit_ix_vector(e, a, lanes), aq_emit_ix_vector(e, b, lanes), 0, x->op == AQ_OP_imod));
         }
-        return aq_emit_ix_value(floor_div(e, aq_emit_ix_scalar(e, a), aq_emit_ix_scalar(e, b), 0, x->op == AQ_OP_imod), 1, a.nonneg && b.nonneg);
-    default: return aq_emit_ix_const((aq_emit_refuse(e, aq_op_of(x->op)->name, "no such op on integers"), 0));
+        return aq_emit_ix_value(floor_div(e, aq_emit_ix_scalar(e, a), aq_emit_ix_scalar(e, b), 0, x->op == AQ_OP_imod), 1,
+                                a.nonneg && b.nonneg);
+    default:
+        return aq_emit_ix_const((aq_emit_refuse(e, aq_op_of(x->op)->name, "no such op on integers"), 0));
     }
 }
 
@@ -266,12 +301,18 @@ ix aq_emit_index(emitter *e, aq_id id) {
     if (axis)
         e->lanes = e->cover[axis].lanes;
     switch (x->kind) {
-    case AQ_EXPR_CONST: return aq_emit_ix_const((int64_t)x->number);
-    case AQ_EXPR_AXIS: return aq_emit_axis_index(e, x->axis);
-    case AQ_EXPR_DIM: return x->dim.sym ? aq_emit_ix_value(aq_emit_dim(e, x->dim), 1, 1) : aq_emit_ix_const(x->dim.k);
+    case AQ_EXPR_CONST:
+        return aq_emit_ix_const((int64_t)x->number);
+    case AQ_EXPR_AXIS:
+        return aq_emit_axis_index(e, x->axis);
+    case AQ_EXPR_DIM:
+        return x->dim.sym ? aq_emit_ix_value(aq_emit_dim(e, x->dim), 1, 1) : aq_emit_ix_const(x->dim.k);
     case AQ_EXPR_TILE:
-    case AQ_EXPR_PART: return from_value(e, aq_emit_tile_read(e, x->tile, x->kind == AQ_EXPR_PART ? x->part : -1));
-    case AQ_EXPR_LOAD: return from_value(e, aq_emit_load(e, id));
-    default: return op_index(e, x);
+    case AQ_EXPR_PART:
+        return from_value(e, aq_emit_tile_read(e, x->tile, x->kind == AQ_EXPR_PART ? x->part : -1));
+    case AQ_EXPR_LOAD:
+        return from_value(e, aq_emit_load(e, id));
+    default:
+        return op_index(e, x);
     }
 }

@@ -1,5 +1,5 @@
-/* emit_items.c: the number of a work item to the tiles that it covers. The work list of a phase is its trees one after the other; inside a tree the
- * outer loop is the slower. */
+/* emit_items.c: the number of a work item to the tiles that it covers. The work list of a phase is its trees one after the other; inside a
+ * tree the outer loop is the slower. */
 #include "codegen/cpu/emit.h"
 
 /* Sets the cover of one tiles loop whose number of this item is `index`; leaves to `skip` where there is nothing to do. */

@@ -1,9 +1,9 @@
 /* emit_loops.c: inside a work item: sequential loops, lists of statements.
  *
- * A loop that sums over a range that is no multiple of its step gets its body twice: whole turns without any mask, then one with cuts; any other
- * loop has one body that allows for the cut. Accumulators that
- * live across a loop are phis, so the code generator sees plain registers. A loop that holds only updates may take smaller turns than its
- * step: the order of a sum without lanes does not depend on them, and the code stays small. */
+ * A loop that sums over a range that is no multiple of its step gets its body twice: whole turns without any mask, then one with cuts; any
+ * other loop has one body that allows for the cut. Accumulators that live across a loop are phis, so the code generator sees plain
+ * registers. A loop that holds only updates may take smaller turns than its step: the order of a sum without lanes does not depend on them,
+ * and the code stays small. */
 #include "codegen/cpu/emit.h"
 
 #include <string.h>
@@ -25,8 +25,12 @@ int64_t aq_emit_count(const emitter *e, aq_id axis) {
     return c->lanes ? c->step / c->lanes : c->step;
 }
 
-static val least(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, a, b, ""), a, b, ""); }
-static val largest(emitter *e, val a, val b) { return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, a, b, ""), a, b, ""); }
+static val least(emitter *e, val a, val b) {
+    return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSLT, a, b, ""), a, b, "");
+}
+static val largest(emitter *e, val a, val b) {
+    return e->l->BuildSelect(e->b, e->l->BuildICmp(e->b, LLVMIntSGT, a, b, ""), a, b, "");
+}
 
 /* Where the whole axis ends now. */
 val aq_emit_axis_end(emitter *e, aq_id axis) {
@@ -181,8 +185,8 @@ static int is_block_dot(const emitter *e, aq_id first) {
     return 0;
 }
 
-/* One turn. Updates alone are built element by element of the reduced axis, so that what two accumulators share is loaded once and soon done
- * with: two matrices times the same rows would spill otherwise. */
+/* One turn. Updates alone are built element by element of the reduced axis, so that what two accumulators share is loaded once and soon
+ * done with: two matrices times the same rows would spill otherwise. */
 static void body(emitter *e, const aq_stmt *s, cover c) {
     cover old = e->cover[s->axis];
     int64_t step = c.step;
@@ -206,7 +210,6 @@ static void body(emitter *e, const aq_stmt *s, cover c) {
     e->cover[s->axis] = old;
 }
 
-
 /* Is the axis reduced in the list by anything but attend? Then a cut would cost a mask on every update. */
 static int is_summed(const emitter *e, aq_id first, aq_id axis) {
     for (aq_id id = first; id; id = e->n->stmts.at[id].next) {
@@ -217,14 +220,15 @@ static int is_summed(const emitter *e, aq_id first, aq_id axis) {
             continue;
         const aq_tile *t = &e->n->tiles.at[s->tile];
         for (int i = 0; i < s->n_expr; i++)
-            if (memchr(e->n->exprs.at[s->expr[i]].axes, (int)axis, e->n->exprs.at[s->expr[i]].n_axes) && !memchr(t->axes, (int)axis, t->n_axes))
+            if (memchr(e->n->exprs.at[s->expr[i]].axes, (int)axis, e->n->exprs.at[s->expr[i]].n_axes) &&
+                !memchr(t->axes, (int)axis, t->n_axes))
                 return 1;
     }
     return 0;
 }
 
-/* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. `cut`: the last turn may be
- * cut, and the body is built for that: one copy of it, where a cut costs no more than some clamped rows or one mask a turn. */
+/* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. `cut`: the last turn may
+ * be cut, and the body is built for that: one copy of it, where a cut costs no more than some clamped rows or one mask a turn. */
 static val all_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs, int cut) {
     carried c = {.n = 0};
     collect(e, s->first_child, &c);
@@ -327,12 +331,24 @@ void aq_emit_list(emitter *e, aq_id first) {
         aq_emit_forget(e);
         memset(e->at, 0, sizeof e->at);
         switch (s->kind) {
-        case AQ_STMT_FOR: aq_emit_for(e, s); break;
-        case AQ_STMT_LET: emit_let(e, s); break;
-        case AQ_STMT_ACC: aq_emit_acc_open(e, s, s->next); break;
-        case AQ_STMT_UPDATE: aq_emit_update(e, s); break;
-        case AQ_STMT_STORE: aq_emit_store_stmt(e, s); break;
-        default: aq_emit_refuse(e, "tiles inside of other statements", "them at the top of a phase"); break;
+        case AQ_STMT_FOR:
+            aq_emit_for(e, s);
+            break;
+        case AQ_STMT_LET:
+            emit_let(e, s);
+            break;
+        case AQ_STMT_ACC:
+            aq_emit_acc_open(e, s, s->next);
+            break;
+        case AQ_STMT_UPDATE:
+            aq_emit_update(e, s);
+            break;
+        case AQ_STMT_STORE:
+            aq_emit_store_stmt(e, s);
+            break;
+        default:
+            aq_emit_refuse(e, "tiles inside of other statements", "them at the top of a phase");
+            break;
         }
     }
     for (aq_id id = first; id; id = e->n->stmts.at[id].next)

@@ -5,13 +5,27 @@
 
 #include <math.h>
 
-static val like(emitter *e, val x, double c) { return aq_emit_const_like(e, x, c); }
-static val mul(emitter *e, val a, val b) { return e->l->BuildFMul(e->b, a, b, ""); }
-static val add(emitter *e, val a, val b) { return e->l->BuildFAdd(e->b, a, b, ""); }
-static val sub(emitter *e, val a, val b) { return e->l->BuildFSub(e->b, a, b, ""); }
-static val divide(emitter *e, val a, val b) { return e->l->BuildFDiv(e->b, a, b, ""); }
-static val choose(emitter *e, val c, val a, val b) { return e->l->BuildSelect(e->b, c, a, b, ""); }
-static val compare(emitter *e, LLVMRealPredicate p, val a, double b) { return e->l->BuildFCmp(e->b, p, a, like(e, a, b), ""); }
+static val like(emitter *e, val x, double c) {
+    return aq_emit_const_like(e, x, c);
+}
+static val mul(emitter *e, val a, val b) {
+    return e->l->BuildFMul(e->b, a, b, "");
+}
+static val add(emitter *e, val a, val b) {
+    return e->l->BuildFAdd(e->b, a, b, "");
+}
+static val sub(emitter *e, val a, val b) {
+    return e->l->BuildFSub(e->b, a, b, "");
+}
+static val divide(emitter *e, val a, val b) {
+    return e->l->BuildFDiv(e->b, a, b, "");
+}
+static val choose(emitter *e, val c, val a, val b) {
+    return e->l->BuildSelect(e->b, c, a, b, "");
+}
+static val compare(emitter *e, LLVMRealPredicate p, val a, double b) {
+    return e->l->BuildFCmp(e->b, p, a, like(e, a, b), "");
+}
 
 /* c[0] x^(n-1) + .. + c[n-1] */
 static val polynomial(emitter *e, val x, const double *c, int n) {
@@ -26,9 +40,15 @@ static val unary(emitter *e, const char *name, val x) {
     return aq_emit_intrinsic(e, name, &t, 1, &x, 1);
 }
 
-val aq_emit_sqrt(emitter *e, val x) { return unary(e, "llvm.sqrt", x); }
-static val nearest(emitter *e, val x) { return unary(e, "llvm.roundeven", x); }
-static val absolute(emitter *e, val x) { return unary(e, "llvm.fabs", x); }
+val aq_emit_sqrt(emitter *e, val x) {
+    return unary(e, "llvm.sqrt", x);
+}
+static val nearest(emitter *e, val x) {
+    return unary(e, "llvm.roundeven", x);
+}
+static val absolute(emitter *e, val x) {
+    return unary(e, "llvm.fabs", x);
+}
 
 /* p * 2^k for whole k in -300 .. 300, k as f32: in two halves, so that results below the normal range come out rounded. */
 static val scale(emitter *e, val p, val k) {
@@ -98,7 +118,9 @@ val aq_emit_tanh(emitter *e, val x) {
     return choose(e, compare(e, LLVMRealOLT, a, 0.625), small, big);
 }
 
-static val double_like(emitter *e, val x, double c) { return aq_emit_splat(e, e->l->ConstReal(e->f64, c), lanes_of(e, x)); }
+static val double_like(emitter *e, val x, double c) {
+    return aq_emit_splat(e, e->l->ConstReal(e->f64, c), lanes_of(e, x));
+}
 
 static val fma_double(emitter *e, val a, val b, val c) {
     typ t = e->l->TypeOf(a);

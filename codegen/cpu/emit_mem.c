@@ -71,12 +71,18 @@ val aq_emit_mask(emitter *e, aq_id axis) {
 
 static typ stored_type(emitter *e, aq_dtype t) {
     switch (t) {
-    case AQ_F64: return e->f64;
-    case AQ_F32: return e->f32;
-    case AQ_F16: return e->f16;
-    case AQ_BF16: return e->i16;
-    case AQ_I8: return e->i8;
-    default: return e->i32;
+    case AQ_F64:
+        return e->f64;
+    case AQ_F32:
+        return e->f32;
+    case AQ_F16:
+        return e->f16;
+    case AQ_BF16:
+        return e->i16;
+    case AQ_I8:
+        return e->i8;
+    default:
+        return e->i32;
     }
 }
 
@@ -84,13 +90,17 @@ static typ stored_type(emitter *e, aq_dtype t) {
 static val widen(emitter *e, aq_dtype t, val v) {
     int lanes = lanes_of(e, v);
     switch (t) {
-    case AQ_F64: return e->l->BuildFPTrunc(e->b, v, wide(e, e->f32, lanes), "");
-    case AQ_F16: return e->l->BuildFPExt(e->b, v, wide(e, e->f32, lanes), "");
+    case AQ_F64:
+        return e->l->BuildFPTrunc(e->b, v, wide(e, e->f32, lanes), "");
+    case AQ_F16:
+        return e->l->BuildFPExt(e->b, v, wide(e, e->f32, lanes), "");
     case AQ_BF16:
         v = e->l->BuildZExt(e->b, v, wide(e, e->i32, lanes), "");
         return aq_emit_cast_type(e, e->l->BuildShl(e->b, v, aq_emit_int_like(e, v, 16), ""), e->f32);
-    case AQ_I8: return e->l->BuildSExt(e->b, v, wide(e, e->i32, lanes), "");
-    default: return v;
+    case AQ_I8:
+        return e->l->BuildSExt(e->b, v, wide(e, e->i32, lanes), "");
+    default:
+        return v;
     }
 }
 

@@ -1,6 +1,6 @@
-/* emit_rope.c: rotary positions. Pairs (2i, 2i+1) of each group of `dim` elements turn by pos / factor * theta^(-2i/dim). The frequencies are
- * a table of f64 in the object, each twice, so that lanes along the pair axis load them side by side; the angle is kept in f64, because an f32
- * angle of 1e6 is only good to 0.06. */
+/* emit_rope.c: rotary positions. Pairs (2i, 2i+1) of each group of `dim` elements turn by pos / factor * theta^(-2i/dim). The frequencies
+ * are a table of f64 in the object, each twice, so that lanes along the pair axis load them side by side; the angle is kept in f64, because
+ * an f32 angle of 1e6 is only good to 0.06. */
 #include "codegen/cpu/emit.h"
 
 #include <math.h>

@@ -8,7 +8,8 @@ enum { FEW = 2 }; /* rows that are unrolled all the same */
 
 /* f32 or i32 to what the buffer holds, rounded to nearest even; integers saturate. */
 static val narrow(emitter *e, aq_dtype t, val v) {
-    int lanes = lanes_of(e, v), is_float = e->l->GetTypeKind(lanes ? e->l->GetElementType(e->l->TypeOf(v)) : e->l->TypeOf(v)) == LLVMFloatTypeKind;
+    int lanes = lanes_of(e, v),
+        is_float = e->l->GetTypeKind(lanes ? e->l->GetElementType(e->l->TypeOf(v)) : e->l->TypeOf(v)) == LLVMFloatTypeKind;
     if (t == AQ_I8 || t == AQ_I32) {
         if (is_float)
             v = aq_emit_round_int(e, v, t == AQ_I8 ? 127 : 2147483647.0);

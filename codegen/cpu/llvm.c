@@ -29,8 +29,9 @@ static void *open_by_name(void) {
         if (lib)
             return lib;
     }
-    snprintf(why, sizeof why, "LLVM 19 is not installed: looked for libLLVM.so.19.1, libLLVM-19.so.1, libLLVM-19.so: expected Debian's libllvm19 "
-                              "(apt-get install libllvm19), or its path in AQ_LLVM");
+    snprintf(why, sizeof why,
+             "LLVM 19 is not installed: looked for libLLVM.so.19.1, libLLVM-19.so.1, libLLVM-19.so: expected Debian's libllvm19 "
+             "(apt-get install libllvm19), or its path in AQ_LLVM");
     return NULL;
 }
 
@@ -73,7 +74,9 @@ static void open_once(void) {
     is_open = 1;
 }
 
-void aq_cpu_llvm_use(const char *file) { wanted = file; }
+void aq_cpu_llvm_use(const char *file) {
+    wanted = file;
+}
 
 aq_status aq_llvm_open(const aq_llvm **out) {
     pthread_once(&once, open_once);

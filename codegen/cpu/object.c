@@ -17,7 +17,8 @@ static int section(const unsigned char *bytes, size_t size, size_t i, Elf64_Shdr
 
 static const char *symbol_name(const unsigned char *bytes, size_t size, const Elf64_Shdr *symtab, uint32_t at) {
     Elf64_Shdr names;
-    if (!section(bytes, size, symtab->sh_link, &names) || at >= names.sh_size || !memchr(bytes + names.sh_offset + at, 0, names.sh_size - at))
+    if (!section(bytes, size, symtab->sh_link, &names) || at >= names.sh_size ||
+        !memchr(bytes + names.sh_offset + at, 0, names.sh_size - at))
         return "?";
     return (const char *)bytes + names.sh_offset + at;
 }
@@ -27,7 +28,8 @@ static aq_status check_symbols(const unsigned char *bytes, size_t size, const El
         Elf64_Sym y;
         memcpy(&y, bytes + s->sh_offset + i * sizeof y, sizeof y);
         if (y.st_shndx == SHN_UNDEF)
-            return aq_fail(AQ_REFUSED, NULL, "the machine code calls %s: expected code that needs no library", symbol_name(bytes, size, s, y.st_name));
+            return aq_fail(AQ_REFUSED, NULL, "the machine code calls %s: expected code that needs no library",
+                           symbol_name(bytes, size, s, y.st_name));
     }
     return AQ_OK;
 }

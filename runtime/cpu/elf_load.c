@@ -25,8 +25,8 @@ typedef struct symbol {
 struct aq_elf {
     unsigned char *base; /* the mapping */
     size_t size, code_size;
-    char *names;         /* a copy of the string table */
-    symbol *symbols;     /* global functions */
+    char *names;     /* a copy of the string table */
+    symbol *symbols; /* global functions */
     uint32_t n_symbols;
 };
 
@@ -57,10 +57,11 @@ static aq_status check_header(loader *l) {
         REFUSE(l, "machine code of %zu bytes: expected an ELF header", l->size);
     memcpy(&l->head, l->bytes, sizeof l->head);
     const Elf64_Ehdr *h = &l->head;
-    if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_type != ET_REL ||
-        h->e_machine != EM_X86_64)
+    if (memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
+        h->e_type != ET_REL || h->e_machine != EM_X86_64)
         REFUSE(l, "the machine code is no relocatable x86-64 ELF object");
-    if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shoff > l->size || (l->size - h->e_shoff) / sizeof(Elf64_Shdr) < h->e_shnum || h->e_shnum == 0)
+    if (h->e_shentsize != sizeof(Elf64_Shdr) || h->e_shoff > l->size || (l->size - h->e_shoff) / sizeof(Elf64_Shdr) < h->e_shnum ||
+        h->e_shnum == 0)
         REFUSE(l, "the section table (%u sections at %llu) lies outside of the object", h->e_shnum, (unsigned long long)h->e_shoff);
     for (uint32_t i = 0; i < h->e_shnum; i++) {
         Elf64_Shdr s = section(l, i);
@@ -177,9 +178,14 @@ static aq_status patch(const loader *l, uint32_t type, unsigned char *where, uin
         word = (uint32_t)value;
         memcpy(where, &word, 4);
         return AQ_OK;
-    case R_X86_64_64: memcpy(where, &value, 8); return AQ_OK;
-    case R_X86_64_PC64: memcpy(where, &relative, 8); return AQ_OK;
-    default: REFUSE(l, "relocation type %u: expected one of PC32 PLT32 32 32S 64 PC64", type);
+    case R_X86_64_64:
+        memcpy(where, &value, 8);
+        return AQ_OK;
+    case R_X86_64_PC64:
+        memcpy(where, &relative, 8);
+        return AQ_OK;
+    default:
+        REFUSE(l, "relocation type %u: expected one of PC32 PLT32 32 32S 64 PC64", type);
     }
 }
 

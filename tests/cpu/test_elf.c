@@ -1,5 +1,5 @@
-/* test_elf.c: the loader of machine code: what LLVM makes loads and runs; the same cut at every byte and with changed bytes is loaded or refused,
- * never followed out of its bounds, and leaves nothing behind; objects that need more than the loader has are refused by name. */
+/* test_elf.c: the loader of machine code: what LLVM makes loads and runs; the same cut at every byte and with changed bytes is loaded or
+ * refused, never followed out of its bounds, and leaves nothing behind; objects that need more than the loader has are refused by name. */
 #include "tests/cpu/kernel.h"
 
 #include <elf.h>
@@ -8,8 +8,9 @@ static unsigned char *object;
 static size_t size;
 
 static void make_object(kernel *k) {
-    kernel_open(k, "nest r(in %x: f32[T, 32], in %pos: i32[T], out %y: f32[T, 32]) { axis t: T, n: 32\n"
-                   "phase { tiles t by 1 { for n by 16 lanes 16 { store %y[t, n] = rope(exp(%x[t, n]), %pos[t]) {dim=32, theta=10000} } } } }",
+    kernel_open(k,
+                "nest r(in %x: f32[T, 32], in %pos: i32[T], out %y: f32[T, 32]) { axis t: T, n: 32\n"
+                "phase { tiles t by 1 { for n by 16 lanes 16 { store %y[t, n] = rope(exp(%x[t, n]), %pos[t]) {dim=32, theta=10000} } } } }",
                 5);
     aq_target t;
     OK(aq_target_parse("cpu:v3", &t));
@@ -80,7 +81,9 @@ static void with_changed_bytes(void **state) {
         memcpy(copy, object, size);
         for (int n = 1 + (int)aq_random_below(&r, 3); n > 0; n--) {
             /* mostly the tables at the end and the header, where the offsets are */
-            size_t at = aq_random_below(&r, 3) ? size - 1 - aq_random_below(&r, (uint32_t)(size / 3)) : aq_random_below(&r, 2) ? aq_random_below(&r, 64) : aq_random_below(&r, (uint32_t)size);
+            size_t at = aq_random_below(&r, 3)   ? size - 1 - aq_random_below(&r, (uint32_t)(size / 3))
+                        : aq_random_below(&r, 2) ? aq_random_below(&r, 64)
+                                                 : aq_random_below(&r, (uint32_t)size);
             copy[at] = (unsigned char)(aq_random_below(&r, 2) ? aq_random_u32(&r) : (uint32_t[]){0, 255, 127, 128}[aq_random_below(&r, 4)]);
         }
         try_load(copy, size);

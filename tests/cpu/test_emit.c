@@ -4,7 +4,9 @@
 
 static const int64_t edges[] = {1, 2, 5, 6, 7, 13, 0};
 
-static void at_edges(const char *text, int high, double tolerance) { check_nest_at(text, edges, high, tolerance, NULL); }
+static void at_edges(const char *text, int high, double tolerance) {
+    check_nest_at(text, edges, high, tolerance, NULL);
+}
 
 static void elementwise(void **state) {
     (void)state;
@@ -90,7 +92,8 @@ static void dequantised(void **state) {
     for (int w = 0; w < 3; w++) {
         char text[1024];
         snprintf(text, sizeof text,
-                 "nest c(in %%tok: i32[T], in @e: %s[24, 96], in @w: %s[40, 96] panel, out %%x: f32[T, 96], out %%y: f32[40, 96], out %%z: f32[T, 96]) {\n"
+                 "nest c(in %%tok: i32[T], in @e: %s[24, 96], in @w: %s[40, 96] panel, out %%x: f32[T, 96], out %%y: f32[40, 96], out %%z: "
+                 "f32[T, 96]) {\n"
                  "axis t: T, n: 40, d: 96\n"
                  "phase { tiles t by 2 { for d by 16 lanes 16 { store %%x[t, d] = cast(@e[%%tok[t], d]) {dtype=f32} } }\n"
                  "  tiles n by 16 lanes 16 { for d by 3 { store %%y[n, d] = cast(@w[n, d]) {dtype=f32} } }\n"
@@ -110,17 +113,20 @@ static void rotated(void **state) {
 
 static void monoids(void **state) {
     (void)state;
-    at_edges("nest m(in %x: f32[T, 72], in %len: i32[T], out %m: f32[T], out %i: i32[T], out %l: f32[T], out %j: i32[T], out %k: f32[T]) {\n"
-             "axis t: T, d: 72 limit %len[t], u: T\n"
-             "phase { tiles t by 1 { acc %m max [t] acc %i argmax [t] acc %l lse [t]\n"
-             "  for d by 32 lanes 8 { %m max= %x[t, d] %i argmax= %x[t, d] %l lse= %x[t, d] }\n"
-             "  store %m[t] = %m store %i[t] = %i store %l[t] = %l }\n"
-             "  tiles t by 1 { acc %a argmax [t] acc %b lse [t] for d by 5 { %a argmax= %x[t, d] %b merge lse= %x[t, d], 1 }\n"
-             "  store %j[t] = %a store %k[t] = %b } } }",
-             73, 1e-6);
+    at_edges(
+        "nest m(in %x: f32[T, 72], in %len: i32[T], out %m: f32[T], out %i: i32[T], out %l: f32[T], out %j: i32[T], out %k: f32[T]) {\n"
+        "axis t: T, d: 72 limit %len[t], u: T\n"
+        "phase { tiles t by 1 { acc %m max [t] acc %i argmax [t] acc %l lse [t]\n"
+        "  for d by 32 lanes 8 { %m max= %x[t, d] %i argmax= %x[t, d] %l lse= %x[t, d] }\n"
+        "  store %m[t] = %m store %i[t] = %i store %l[t] = %l }\n"
+        "  tiles t by 1 { acc %a argmax [t] acc %b lse [t] for d by 5 { %a argmax= %x[t, d] %b merge lse= %x[t, d], 1 }\n"
+        "  store %j[t] = %a store %k[t] = %b } } }",
+        73, 1e-6);
 }
 
-static void set_pages(kernel *k) { memcpy(kernel_buf(k, "%pages"), (int32_t[]){2, 0, 3, 1}, 16); }
+static void set_pages(kernel *k) {
+    memcpy(kernel_buf(k, "%pages"), (int32_t[]){2, 0, 3, 1}, 16);
+}
 
 static void attention(void **state) {
     (void)state;
@@ -133,7 +139,8 @@ static void attention(void **state) {
                  "phase { tiles t by %d { tiles h by 1 { for e by 32 lanes 16 { acc %%o attend [t, h, e]\n"
                  "  for s by 64 lanes 16 { acc %%p sum [t, h, s]\n"
                  "    for d by 4 { %%p += dot(%%q[t, h, d], $k[add(mul(%%pages[idiv(s, 64)], 64), imod(s, 64)), idiv(h, 2), d]) }\n"
-                 "    %%o attend= select(le(s, %%pos[t]), mul(%%p, 0.17), -inf), $v[add(mul(%%pages[idiv(s, 64)], 64), imod(s, 64)), idiv(h, 2), e] }\n"
+                 "    %%o attend= select(le(s, %%pos[t]), mul(%%p, 0.17), -inf), $v[add(mul(%%pages[idiv(s, 64)], 64), imod(s, 64)), "
+                 "idiv(h, 2), e] }\n"
                  "  store %%y[t, h, e] = %%o } } } } }",
                  rows == 1 ? "f32" : "f16", rows == 1 ? "f32" : "f16", rows);
         check_nest_at(text, edges, 200, 2e-6, set_pages);
@@ -163,37 +170,43 @@ static void attention_in_parts(void **state) {
 
 static void local_panels(void **state) { /* a weight unpacked once for all rows of an item */
     (void)state;
-    at_edges("nest l(in %x: f32[T, 96], in @w: q4_0[72, 96] panel, out %y: f32[T, 72], local %l: bf16[32, 96] panel) { axis t: T, n: 72, d: 96\n"
-             "phase { tiles n by 32 lanes 16 { for d by 8 { store %l[imod(n, 32), d] = cast(@w[n, d]) {dtype=f32} }\n"
-             "  for t by 5 { acc %a sum [t, n] for d by 16 { %a += dot(%x[t, d], %l[imod(n, 32), d]) } store %y[t, n] = %a } } } }",
-             8, 2e-3);
+    at_edges(
+        "nest l(in %x: f32[T, 96], in @w: q4_0[72, 96] panel, out %y: f32[T, 72], local %l: bf16[32, 96] panel) { axis t: T, n: 72, d: 96\n"
+        "phase { tiles n by 32 lanes 16 { for d by 8 { store %l[imod(n, 32), d] = cast(@w[n, d]) {dtype=f32} }\n"
+        "  for t by 5 { acc %a sum [t, n] for d by 16 { %a += dot(%x[t, d], %l[imod(n, 32), d]) } store %y[t, n] = %a } } } }",
+        8, 2e-3);
 }
 
 static void phases_and_splits(void **state) { /* split sums in scratch, joined after the barrier; arg max of parts */
     (void)state;
-    at_edges("nest s(in %x: f32[T, 200], out %y: f32[T], out %i: i32[T], scratch %p: f32[T, 5], scratch %m: f32[T, 5], scratch %a: i32[T, 5]) {\n"
-             "axis t: T, c: 5, d: 40\n"
-             "phase { tiles t by 3 { tiles c by 1 { acc %s sum [t, c] acc %b argmax [t, c]\n"
-             "  for d by 16 lanes 8 { %s += %x[t, add(mul(c, 40), d)] %b argmax= %x[t, add(mul(c, 40), d)] }\n"
-             "  store %p[t, c] = %s store %m[t, c] = part(%b, 0) store %a[t, c] = add(part(%b, 1), mul(c, 40)) } } }\n"
-             "phase { tiles t by 4 { acc %s2 sum [t] acc %b2 argmax [t] for c by 2 { %s2 += %p[t, c] %b2 merge argmax= %m[t, c], %a[t, c] }\n"
-             "  store %y[t] = %s2 store %i[t] = %b2 } } }",
-             8, 2e-6);
+    at_edges(
+        "nest s(in %x: f32[T, 200], out %y: f32[T], out %i: i32[T], scratch %p: f32[T, 5], scratch %m: f32[T, 5], scratch %a: i32[T, 5]) "
+        "{\n"
+        "axis t: T, c: 5, d: 40\n"
+        "phase { tiles t by 3 { tiles c by 1 { acc %s sum [t, c] acc %b argmax [t, c]\n"
+        "  for d by 16 lanes 8 { %s += %x[t, add(mul(c, 40), d)] %b argmax= %x[t, add(mul(c, 40), d)] }\n"
+        "  store %p[t, c] = %s store %m[t, c] = part(%b, 0) store %a[t, c] = add(part(%b, 1), mul(c, 40)) } } }\n"
+        "phase { tiles t by 4 { acc %s2 sum [t] acc %b2 argmax [t] for c by 2 { %s2 += %p[t, c] %b2 merge argmax= %m[t, c], %a[t, c] }\n"
+        "  store %y[t] = %s2 store %i[t] = %b2 } } }",
+        8, 2e-6);
 }
 
 static void numbers_of_all_kinds(void **state) {
     (void)state;
-    at_edges("nest k(in %x: f64[T, 24], in %b: i8[24], in %i: i32[T], out %y: f64[T, 24], out %j: i32[T, 24], out %c: i8[T, 24], out %m: f32[T, 24]) {\n"
-             "axis t: T, d: 24\n"
-             "phase { tiles t by 2 { for d by 16 lanes 16 { store %y[t, d] = mul(%x[t, d], %b[d])\n"
-             "  store %j[t, d] = add(imod(sub(d, mul(%i[t], 7)), 5), mul(idiv(sub(%i[t], d), 3), 100)) store %c[t, d] = mul(%x[t, d], 100)\n"
-             "  store %m[t, d] = select(le(%x[t, d], 0.25), maximum(%x[t, d], -0.5), minimum(neg(%x[t, d]), div(1, add(d, 1)))) } } } }",
-             50, 1e-6);
+    at_edges(
+        "nest k(in %x: f64[T, 24], in %b: i8[24], in %i: i32[T], out %y: f64[T, 24], out %j: i32[T, 24], out %c: i8[T, 24], out %m: f32[T, "
+        "24]) {\n"
+        "axis t: T, d: 24\n"
+        "phase { tiles t by 2 { for d by 16 lanes 16 { store %y[t, d] = mul(%x[t, d], %b[d])\n"
+        "  store %j[t, d] = add(imod(sub(d, mul(%i[t], 7)), 5), mul(idiv(sub(%i[t], d), 3), 100)) store %c[t, d] = mul(%x[t, d], 100)\n"
+        "  store %m[t, d] = select(le(%x[t, d], 0.25), maximum(%x[t, d], -0.5), minimum(neg(%x[t, d]), div(1, add(d, 1)))) } } } }",
+        50, 1e-6);
 }
 
 static void lanes_that_do_not_lie_side_by_side(void **state) {
     (void)state;
-    at_edges("nest g(in %x: f32[T, 40], in %i: i32[40], in @w: f16[40, 24] panel, out %y: f32[40, T], out %z: f32[T, 40], out %u: bf16[24, 40] panel) {\n"
+    at_edges("nest g(in %x: f32[T, 40], in %i: i32[40], in @w: f16[40, 24] panel, out %y: f32[40, T], out %z: f32[T, 40], out %u: bf16[24, "
+             "40] panel) {\n"
              "axis t: T, d: 40, k: 24\n"
              "phase { tiles t by 1 { for d by 16 lanes 16 { store %y[sub(39, d), t] = %x[t, d] store %z[t, d] = %x[imod(t, T), %i[d]] } }\n"
              "  tiles d by 8 { for k by 16 lanes 16 { store %u[k, d] = @w[d, k] } } } }",
@@ -213,11 +226,13 @@ static void two_matrices_side_by_side(void **state) {
     for (int i = 0; i < 4; i++) {
         char text[1024];
         const char *w = i == 0 ? "bf16" : i == 1 ? "q4_1" : i == 2 ? "q4_0" : "q8_0", *x = i == 0 ? "f32" : i == 3 ? "a8" : "a16";
-        snprintf(text, sizeof text,
-                 "nest w(in %%x: %s[T, 64], in @a: %s[40, 64] panel, in @b: %s[40, 64] panel, out %%y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
-                 "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %%a sum [t, n] acc %%b sum [t, n]\n"
-                 "  for d by 32 { %%a += dot(%%x[t, d], @a[n, d]) %%b += dot(%%x[t, d], @b[n, d]) } store %%y[t, n] = mul(silu(%%a), %%b) } } } } }",
-                 x, w, w);
+        snprintf(
+            text, sizeof text,
+            "nest w(in %%x: %s[T, 64], in @a: %s[40, 64] panel, in @b: %s[40, 64] panel, out %%y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
+            "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %%a sum [t, n] acc %%b sum [t, n]\n"
+            "  for d by 32 { %%a += dot(%%x[t, d], @a[n, d]) %%b += dot(%%x[t, d], @b[n, d]) } store %%y[t, n] = mul(silu(%%a), %%b) } } } "
+            "} }",
+            x, w, w);
         at_edges(text, 8, 2e-6);
     }
 }
@@ -225,9 +240,10 @@ static void two_matrices_side_by_side(void **state) {
 static void failing_allocations(void **state) { /* each of the emitter's own fails once: clean refusal, nothing left open */
     (void)state;
     kernel k;
-    kernel_open(&k, "nest w(in %x: a16[T, 64], in @a: q4_1[40, 64] panel, in %p: i32[T], out %y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
-                    "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %a sum [t, n] let %r = mul(%p[t], 2)\n"
-                    "  for d by 32 { %a += dot(%x[t, d], @a[n, d]) } store %y[t, n] = rope(mul(%a, %r), %p[t]) {dim=8, theta=100} } } } } }",
+    kernel_open(&k,
+                "nest w(in %x: a16[T, 64], in @a: q4_1[40, 64] panel, in %p: i32[T], out %y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
+                "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %a sum [t, n] let %r = mul(%p[t], 2)\n"
+                "  for d by 32 { %a += dot(%x[t, d], @a[n, d]) } store %y[t, n] = rope(mul(%a, %r), %p[t]) {dim=8, theta=100} } } } } }",
                 5);
     aq_target t;
     OK(aq_target_parse("cpu:v3", &t));
@@ -254,12 +270,26 @@ static void failing_allocations(void **state) { /* each of the emitter's own fai
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elementwise), cmocka_unit_test(rows_reduced), cmocka_unit_test(panel_dots), cmocka_unit_test(row_dots),
-        cmocka_unit_test(block_dots),  cmocka_unit_test(quantised),    cmocka_unit_test(dequantised), cmocka_unit_test(block_dots_lane_by_lane),
-        cmocka_unit_test(rotated),     cmocka_unit_test(monoids),      cmocka_unit_test(attention),
-        cmocka_unit_test(attention_in_columns), cmocka_unit_test(attention_in_parts), cmocka_unit_test(local_panels),
-        cmocka_unit_test(phases_and_splits), cmocka_unit_test(numbers_of_all_kinds), cmocka_unit_test(lanes_that_do_not_lie_side_by_side),
-        cmocka_unit_test(lanes_along_tokens), cmocka_unit_test(two_matrices_side_by_side), cmocka_unit_test(failing_allocations),
+        cmocka_unit_test(elementwise),
+        cmocka_unit_test(rows_reduced),
+        cmocka_unit_test(panel_dots),
+        cmocka_unit_test(row_dots),
+        cmocka_unit_test(block_dots),
+        cmocka_unit_test(quantised),
+        cmocka_unit_test(dequantised),
+        cmocka_unit_test(block_dots_lane_by_lane),
+        cmocka_unit_test(rotated),
+        cmocka_unit_test(monoids),
+        cmocka_unit_test(attention),
+        cmocka_unit_test(attention_in_columns),
+        cmocka_unit_test(attention_in_parts),
+        cmocka_unit_test(local_panels),
+        cmocka_unit_test(phases_and_splits),
+        cmocka_unit_test(numbers_of_all_kinds),
+        cmocka_unit_test(lanes_that_do_not_lie_side_by_side),
+        cmocka_unit_test(lanes_along_tokens),
+        cmocka_unit_test(two_matrices_side_by_side),
+        cmocka_unit_test(failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,20 @@
-/* test_math.c: the emitter's own functions of numbers against libm in f64: error relative to the value (absolute near the zeros of sin and cos),
- * over the range of every function, its ends and the numbers that are none. Printed, so that a loss of accuracy is seen before it matters. */
+/* test_math.c: the emitter's own functions of numbers against libm in f64: error relative to the value (absolute near the zeros of sin and
+ * cos), over the range of every function, its ends and the numbers that are none. Printed, so that a loss of accuracy is seen before it
+ * matters. */
 #include "tests/cpu/kernel.h"
 
 enum { N = 4096 };
 
 typedef double (*function)(double);
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
-static double silu(double x) { return x / (1 + exp(-x)); }
-static double rsqrt(double x) { return 1 / sqrt(x); }
+static double sigmoid(double x) {
+    return 1 / (1 + exp(-x));
+}
+static double silu(double x) {
+    return x / (1 + exp(-x));
+}
+static double rsqrt(double x) {
+    return 1 / sqrt(x);
+}
 
 typedef struct subject {
     const char *name;
@@ -16,9 +23,10 @@ typedef struct subject {
 } subject;
 
 static const subject subjects[] = {
-    {"exp", exp, -87, 88.7, 1.2e-7},    {"exp", exp, -1e-3, 1e-3, 1.2e-7},  {"log", log, 1e-30, 1e30, 1.5e-7}, {"log", log, 0.5, 1.5, 2e-7},
-    {"log", log, 1e-44, 1e-38, 1.5e-7}, {"tanh", tanh, -20, 20, 2e-7},      {"tanh", tanh, -0.7, 0.7, 2e-7},   {"sigmoid", sigmoid, -80, 80, 2.5e-7},
-    {"silu", silu, -80, 80, 2.5e-7},    {"rsqrt", rsqrt, 1e-30, 1e30, 2e-7}, {"sqrt", sqrt, 0, 1e30, 1e-7},
+    {"exp", exp, -87, 88.7, 1.2e-7},     {"exp", exp, -1e-3, 1e-3, 1.2e-7},     {"log", log, 1e-30, 1e30, 1.5e-7},
+    {"log", log, 0.5, 1.5, 2e-7},        {"log", log, 1e-44, 1e-38, 1.5e-7},    {"tanh", tanh, -20, 20, 2e-7},
+    {"tanh", tanh, -0.7, 0.7, 2e-7},     {"sigmoid", sigmoid, -80, 80, 2.5e-7}, {"silu", silu, -80, 80, 2.5e-7},
+    {"rsqrt", rsqrt, 1e-30, 1e30, 2e-7}, {"sqrt", sqrt, 0, 1e30, 1e-7},
 };
 
 /* Values from lo to hi: evenly spaced, or by their logarithm where the range spans many powers. */
@@ -48,7 +56,9 @@ static void functions(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++) {
         char text[512];
-        snprintf(text, sizeof text, "nest f(in %%x: f32[4096], out %%y: f32[4096]) { axis n: 4096\nphase { tiles n by 64 lanes 16 { store %%y[n] = %s(%%x[n]) } } }",
+        snprintf(text, sizeof text,
+                 "nest f(in %%x: f32[4096], out %%y: f32[4096]) { axis n: 4096\nphase { tiles n by 64 lanes 16 { store %%y[n] = %s(%%x[n]) "
+                 "} } }",
                  subjects[i].name);
         for (size_t t = 0; t < sizeof kernel_targets / sizeof *kernel_targets; t += 2) {
             aq_target target;
@@ -62,8 +72,8 @@ static void functions(void **state) {
             double worst = worst_of(&k, kernel_targets[t], &subjects[i]);
             printf("%-8s %10.3g .. %-10.3g %-12s %.2e\n", subjects[i].name, subjects[i].lo, subjects[i].hi, kernel_targets[t], worst);
             if (!(worst <= subjects[i].tolerance))
-                fail_msg("%s from %g to %g on %s: relative error %.3g, at most %.3g wanted", subjects[i].name, subjects[i].lo, subjects[i].hi, kernel_targets[t],
-                         worst, subjects[i].tolerance);
+                fail_msg("%s from %g to %g on %s: relative error %.3g, at most %.3g wanted", subjects[i].name, subjects[i].lo,
+                         subjects[i].hi, kernel_targets[t], worst, subjects[i].tolerance);
             kernel_close(&k);
         }
     }
@@ -83,7 +93,9 @@ static void ends_of_the_range(void **state) {
     };
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         char text[512];
-        snprintf(text, sizeof text, "nest f(in %%x: f32[8], out %%y: f32[8]) { axis n: 8\nphase { tiles n by 8 lanes 8 { store %%y[n] = %s(%%x[n]) } } }", rows[r].name);
+        snprintf(text, sizeof text,
+                 "nest f(in %%x: f32[8], out %%y: f32[8]) { axis n: 8\nphase { tiles n by 8 lanes 8 { store %%y[n] = %s(%%x[n]) } } }",
+                 rows[r].name);
         kernel k;
         kernel_open(&k, text, 1);
         kernel_fill(&k, 1, 8);
@@ -92,7 +104,9 @@ static void ends_of_the_range(void **state) {
         kernel_run(&k, (void *[]){k.at[0], k.at[1]});
         const float *y = k.at[1];
         for (int i = 0; i < 8; i++)
-            if (isnan(rows[r].want[i]) ? !isnan(y[i]) : !(y[i] == rows[r].want[i] || fabsf(y[i] - rows[r].want[i]) <= 2e-7f * fabsf(rows[r].want[i]) + 1e-44f))
+            if (isnan(rows[r].want[i])
+                    ? !isnan(y[i])
+                    : !(y[i] == rows[r].want[i] || fabsf(y[i] - rows[r].want[i]) <= 2e-7f * fabsf(rows[r].want[i]) + 1e-44f))
                 fail_msg("%s(%g) is %.9g: expected %.9g", rows[r].name, in[i], y[i], rows[r].want[i]);
         kernel_close(&k);
     }
@@ -101,8 +115,9 @@ static void ends_of_the_range(void **state) {
 static void rotation_at_a_million(void **state) { /* sin and cos through rope: pairs (1, 0) become (cos, sin) */
     (void)state;
     kernel k;
-    kernel_open(&k, "nest r(in %x: f32[T, 64], in %pos: i32[T], out %y: f32[T, 64]) { axis t: T, n: 64\n"
-                    "phase { tiles t by 1 { for n by 64 lanes 16 { store %y[t, n] = rope(%x[t, n], %pos[t]) {dim=64, theta=10000} } } } }",
+    kernel_open(&k,
+                "nest r(in %x: f32[T, 64], in %pos: i32[T], out %y: f32[T, 64]) { axis t: T, n: 64\n"
+                "phase { tiles t by 1 { for n by 64 lanes 16 { store %y[t, n] = rope(%x[t, n], %pos[t]) {dim=64, theta=10000} } } } }",
                 2000);
     kernel_fill(&k, 1, 1000001);
     float *x = k.at[0];
@@ -127,6 +142,7 @@ static void rotation_at_a_million(void **state) { /* sin and cos through rope: p
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(functions), cmocka_unit_test(ends_of_the_range), cmocka_unit_test(rotation_at_a_million)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(functions), cmocka_unit_test(ends_of_the_range),
+                                       cmocka_unit_test(rotation_at_a_million)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

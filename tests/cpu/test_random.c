@@ -1,6 +1,6 @@
-/* test_random.c: random nests (shapes, steps, lanes, layouts, types, ops drawn by seed) against the interpreter. A failure prints the nest and its
- * seed; AQ_SEED=N runs that one alone with all levels. A nest that the emitter refuses counts as a failure too, unless its message says which
- * limit was met. */
+/* test_random.c: random nests (shapes, steps, lanes, layouts, types, ops drawn by seed) against the interpreter. A failure prints the nest
+ * and its seed; AQ_SEED=N runs that one alone with all levels. A nest that the emitter refuses counts as a failure too, unless its message
+ * says which limit was met. */
 #include "tests/cpu/kernel.h"
 
 typedef struct writer {
@@ -18,9 +18,15 @@ static void add(writer *w, const char *format, ...) {
     assert_true(w->n < sizeof w->text);
 }
 
-static int below(writer *w, int n) { return (int)aq_random_below(&w->r, (uint32_t)n); }
-static int between(writer *w, int lo, int hi) { return lo + below(w, hi - lo + 1); }
-static const char *one_of(writer *w, const char *const *list, int n) { return list[below(w, n)]; }
+static int below(writer *w, int n) {
+    return (int)aq_random_below(&w->r, (uint32_t)n);
+}
+static int between(writer *w, int lo, int hi) {
+    return lo + below(w, hi - lo + 1);
+}
+static const char *one_of(writer *w, const char *const *list, int n) {
+    return list[below(w, n)];
+}
 #define ONE_OF(w, ...) one_of(w, (const char *const[]){__VA_ARGS__}, (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
 
 /* "by STEP" or "by STEP lanes L" */
@@ -38,14 +44,25 @@ static void add_step(writer *w, int lanes, int whole_blocks) {
 static void add_expression(writer *w, int depth) {
     if (depth == 0 || below(w, 6) == 0) {
         switch (below(w, 6)) {
-        case 0: add(w, "%.3f", between(w, -300, 300) / 100.0); return;
-        case 1: add(w, "%%g[d]"); return;
-        case 2: add(w, "t"); return;
-        case 3: add(w, "idiv(mul(d, 3), %d)", between(w, 1, 9)); return;
-        default: add(w, "%%x[t, d]"); return;
+        case 0:
+            add(w, "%.3f", between(w, -300, 300) / 100.0);
+            return;
+        case 1:
+            add(w, "%%g[d]");
+            return;
+        case 2:
+            add(w, "t");
+            return;
+        case 3:
+            add(w, "idiv(mul(d, 3), %d)", between(w, 1, 9));
+            return;
+        default:
+            add(w, "%%x[t, d]");
+            return;
         }
     }
-    static const char *const unary[] = {"neg", "exp", "sigmoid", "silu", "tanh"}, *const binary[] = {"add", "sub", "mul", "maximum", "minimum"};
+    static const char *const unary[] = {"neg", "exp", "sigmoid", "silu", "tanh"}, *const binary[] = {"add", "sub", "mul", "maximum",
+                                                                                                     "minimum"};
     switch (below(w, 4)) {
     case 0:
         add(w, "%s(", one_of(w, unary, 5));
@@ -74,8 +91,9 @@ static void add_expression(writer *w, int depth) {
 static void write_map(writer *w) {
     int D = between(w, 1, 70);
     const char *panel = ONE_OF(w, "", "panel");
-    add(w, "nest m(in %%x: %s[T, %d] %s, in %%g: %s[%d], out %%y: %s[T, %d] %s) { axis t: T, d: %d\nphase { ", ONE_OF(w, "f32", "bf16", "f16"), D, panel,
-        ONE_OF(w, "f32", "bf16", "i8"), D, ONE_OF(w, "f32", "bf16", "f16", "f64"), D, ONE_OF(w, "", "panel"), D);
+    add(w, "nest m(in %%x: %s[T, %d] %s, in %%g: %s[%d], out %%y: %s[T, %d] %s) { axis t: T, d: %d\nphase { ",
+        ONE_OF(w, "f32", "bf16", "f16"), D, panel, ONE_OF(w, "f32", "bf16", "i8"), D, ONE_OF(w, "f32", "bf16", "f16", "f64"), D,
+        ONE_OF(w, "", "panel"), D);
     int t_lanes = below(w, 4) == 0, d_tiles = below(w, 2);
     add(w, "tiles t ");
     add_step(w, t_lanes, 0);
@@ -108,30 +126,36 @@ static void write_blocks(writer *w) {
     int K = 32 * between(w, 1, 5), N = between(w, 1, 50);
     int two = below(w, 3) == 0;
     const char *weight = ONE_OF(w, "q4_0", "q4_1", "q8_0"), *act = ONE_OF(w, "a16", "a8"), *layout = ONE_OF(w, "panel", "panel", "");
-    add(w, "nest b(in %%x: f32[T, %d], in @w: %s[%d, %d] %s, in @v: %s[%d, %d] %s, out %%y: f32[T, %d], scratch %%q: %s[T, %d]) { axis t: T, n: %d, d: %d\n", K, weight,
-        N, K, layout, weight, N, K, layout, N, act, K, N, K);
-    add(w, "phase { tiles t by %d { tiles d by %d lanes 16 { store %%q[t, d] = quantize(mul(%%x[t, d], 0.7)) {dtype=%s} } } }\n", between(w, 1, 3),
-        32 * between(w, 1, 2), act);
+    add(w,
+        "nest b(in %%x: f32[T, %d], in @w: %s[%d, %d] %s, in @v: %s[%d, %d] %s, out %%y: f32[T, %d], scratch %%q: %s[T, %d]) { axis t: T, "
+        "n: %d, d: %d\n",
+        K, weight, N, K, layout, weight, N, K, layout, N, act, K, N, K);
+    add(w, "phase { tiles t by %d { tiles d by %d lanes 16 { store %%q[t, d] = quantize(mul(%%x[t, d], 0.7)) {dtype=%s} } } }\n",
+        between(w, 1, 3), 32 * between(w, 1, 2), act);
     add(w, "phase { tiles t by %d { tiles n ", 6 * between(w, 1, 3));
     if (below(w, 3))
         add(w, "by %d lanes 16", 16 * between(w, 1, 3));
     else
         add_step(w, below(w, 2), 0);
-    add(w, " { for t by %d { acc %%a sum [t, n] acc %%b sum [t, n] for d by %d { %%a += dot(%%q[t, d], @w[n, d])", between(w, 1, 6), 32 * between(w, 1, 2));
+    add(w, " { for t by %d { acc %%a sum [t, n] acc %%b sum [t, n] for d by %d { %%a += dot(%%q[t, d], @w[n, d])", between(w, 1, 6),
+        32 * between(w, 1, 2));
     add(w, two ? " %%b += dot(%%q[t, d], @v[n, d]) }" : " }");
     add(w, " store %%y[t, n] = add(%%a, %%b) } } } } }");
 }
 
 static void write_attention(writer *w) {
     int E = 16 * between(w, 1, 5), S = between(w, 1, 100), H = between(w, 1, 3);
-    add(w, "nest a(in %%q: f32[T, %d], in @k: f32[%d, %d] %s, in @v: %s[%d, %d], in %%len: i32[T], out %%y: f32[T, %d, %d]) {\n", E, S, E, ONE_OF(w, "", "panel"),
-        ONE_OF(w, "f32", "f16"), S, E, H, E);
-    add(w, "axis t: T, h: %d, s: %d limit %%len[t], d: %d, e: %d\nphase { tiles t by %d { tiles h by %d { for e by %d lanes 16 { acc %%o attend [t, h, e]\n", H, S, E, E,
-        between(w, 1, 3), between(w, 1, H), E);
+    add(w, "nest a(in %%q: f32[T, %d], in @k: f32[%d, %d] %s, in @v: %s[%d, %d], in %%len: i32[T], out %%y: f32[T, %d, %d]) {\n", E, S, E,
+        ONE_OF(w, "", "panel"), ONE_OF(w, "f32", "f16"), S, E, H, E);
+    add(w,
+        "axis t: T, h: %d, s: %d limit %%len[t], d: %d, e: %d\nphase { tiles t by %d { tiles h by %d { for e by %d lanes 16 { acc %%o "
+        "attend [t, h, e]\n",
+        H, S, E, E, between(w, 1, 3), between(w, 1, H), E);
     add(w, "for s ");
     add_step(w, below(w, 3), 0);
     add(w, " { acc %%p sum [t, s] for d by %d { %%p += dot(%%q[t, d], @k[s, d]) }\n", between(w, 1, 5));
-    add(w, "%%o attend= select(le(add(s, 1), %%len[t]), mul(%%p, mul(0.1, add(h, 1))), -inf), @v[s, e] }\nstore %%y[t, h, e] = %%o } } } } }");
+    add(w,
+        "%%o attend= select(le(add(s, 1), %%len[t]), mul(%%p, mul(0.1, add(h, 1))), -inf), @v[s, e] }\nstore %%y[t, h, e] = %%o } } } } }");
 }
 
 static void limit_lengths(kernel *k) {
