@@ -34,7 +34,7 @@ static aq_status name_results(aq_graph_run *r) {
     return AQ_OK;
 }
 
-/* For each thing that may come from a file: its name, type and tensor. */
+/* For each thing that may come from a file: its name, type and tensor (NULL while inputs are not made yet). */
 typedef aq_status (*visitor)(aq_graph_run *r, const char *file, const aq_type *type, aq_ref_tensor *t);
 static aq_status visit_inputs(aq_graph_run *r, visitor visit) {
     const aq_option_value *files = &r->a->at[AQ_OPT_EXEC_IN];

@@ -70,7 +70,7 @@ typedef struct round_work {
     int workers;
 } round_work;
 
-typedef int64_t lanes __attribute__((vector_size(64)));
+typedef uint64_t lanes __attribute__((vector_size(64))); /* sums wrap */
 
 static void read_all(const unsigned char *at, size_t bytes, sink *s) {
     lanes sum[4] = {{0}};
