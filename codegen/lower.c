@@ -79,12 +79,48 @@ static aq_status phases(aq_lower_state *l) {
     return AQ_OK;
 }
 
+/* What a schedule may say of a region here. Words of other backends are refused rather than ignored. */
+static aq_status check_schedule(aq_lower_state *l) {
+    static const char letters[] = " t n h g d r pt pn ph pg j s f e ";
+    const aq_schedule *s = l->s;
+    char name[16];
+    for (int i = 0; i < s->n_axes; i++) {
+        int known = strlen(s->axis[i].axis) <= 2;
+        snprintf(name, sizeof name, " %.2s ", s->axis[i].axis);
+        if (!known || !strstr(letters, name))
+            return aq_low_refuse(
+                l, 0,
+                "schedule: no axis is called %.40s: expected t h g n (pt ph pg pn of kept values), d of dots, r of rows, j s f e of attend",
+                s->axis[i].axis);
+        for (int k = 0; k < 3; k++)
+            if (s->axis[i].role[k] == AQ_ROLE_MMA)
+                return aq_low_refuse(l, 0, "schedule: axis %.40s: no matrix instructions here: expected tiles, for, unroll or lanes",
+                                     s->axis[i].axis);
+    }
+    for (int i = 0; i < s->n_values; i++) {
+        int known = 0;
+        for (uint32_t k = 0; k < l->b->nodes.n && !known; k++)
+            known = aq_low_value_plan(l->m, l->b, s, l->m->nodes.at[l->b->nodes.at[k]].out) == &s->value[i];
+        for (int k = 0; k < i; k++) /* the first plan of a value counts */
+            known |= !strcmp(s->value[k].value, s->value[i].value);
+        if (!known)
+            return aq_low_refuse(l, 0,
+                                 "schedule: no value of the region is called %.60s: expected its name, or its op and number as in rms.2",
+                                 s->value[i].value);
+        if (s->value[i].kept == AQ_KEPT_LOCAL || s->value[i].stages || s->value[i].swizzle)
+            return aq_low_refuse(l, 0, "schedule: %.60s: local memory, stages and swizzles are not offered: expected reg or scratch",
+                                 s->value[i].value);
+    }
+    return s->warps[0] || s->warps[1] ? aq_low_refuse(l, 0, "schedule: warps: expected none on this target") : AQ_OK;
+}
+
 static aq_status attempt(aq_lower_state *l, aq_id body, const char *kernel_name) {
     AQ_TRY(aq_nest_open(l->m, l->arena, kernel_name, &l->n));
     AQ_PUSH(l->arena, &l->letter, '?');
     AQ_PUSH(l->arena, &l->tile_level, 0);
     AQ_PUSH(l->arena, &l->tile_mask, 0);
     AQ_TRY(count_uses(l));
+    AQ_TRY(check_schedule(l));
     AQ_TRY(aq_low_buffers(l, body));
     AQ_TRY(aq_low_place(l));
     AQ_TRY(phases(l));

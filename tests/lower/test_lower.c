@@ -139,8 +139,48 @@ static void regions_lower_to_what_they_mean(void **state) {
                     region_check(rows[i].story, rows[i].text, rows[i].schedules[s], rows[i].t[t], panels, 1 + (uint64_t)t);
 }
 
+/* Every reason that a person can run into is said with the name it is about. */
+static void schedules_that_do_not_fit_are_refused(void **state) {
+    (void)state;
+    static const char text[] =
+        HEAD "weight @g: f32[64]\n weight @w: q8_0[48, 64]\n state $k: f32[S, 2, 32]\n graph f(%x: f32[T, 64], %b: batch) -> f32[T, 48], "
+             "f32[T, 2, 32] {\n"
+             " %y, %a = fused(%x, @g, @w, $k, %b) { %n = quantize (mul (mul %x, (rms %x {eps=1e-5})), @g) {dtype=a16}\n"
+             "  yield (dot %n, @w {spec=\"tk,nk->tn\"}), (attend (heads %x {heads=2}), $k, $k, %b {scale=1}) }\n return %y, %a }\n}";
+    static const char *const bad[][2] = {
+        {"z 3", "no axis is called z"},
+        {"d 24", "steps of 32"},
+        {"n 32 mma", "matrix"},
+        {"%q phase", "no value of the region is called q"},
+        {"%n phase in local", "local"},
+        {"warps 2 4", "warps"},
+        {"split 100", "split"},
+        {"j 3; split 64", ""},
+        {"r 48 lanes 16", "power of two"},
+        {"t 300; n 300", "expected smaller steps"},
+    };
+    aq_module m;
+    if (aq_read_module("test.aq", text, strlen(text), NULL, 0, &m))
+        fail_msg("%s", aq_error());
+    aq_id body = 0;
+    for (aq_id i = 1; i < m.nodes.n; i++)
+        body = m.nodes.at[i].op == AQ_OP_fused ? m.nodes.at[i].body : body;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        aq_arena arena = {0};
+        aq_schedule *s;
+        aq_nest *n;
+        assert_int_equal(aq_read_schedule(&arena, "s", bad[i][0], strlen(bad[i][0]), &s), AQ_OK);
+        aq_status status = aq_lower(&m, body, s, "k", &arena, &n);
+        if (*bad[i][1] ? status != AQ_REFUSED || !strstr(aq_error(), bad[i][1]) : status != AQ_OK)
+            fail_msg("'%s' gave %d: %s", bad[i][0], status, status ? aq_error() : "");
+        aq_arena_close(&arena);
+    }
+    aq_module_close(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(schedules_that_do_not_fit_are_refused),
         cmocka_unit_test(regions_lower_to_what_they_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
