@@ -31,4 +31,5 @@ program=$(pwd)/build/release/aquila
 prompt=$1
 shift
 cd "$here"
-exec "$program" run "$model" "$prompt" "$@"
+# Greedy: so small a model answers best when nothing is drawn. Options of the caller come later and win.
+exec "$program" run "$model" "$prompt" --temperature 0 "$@"

@@ -1,6 +1,8 @@
-/* help.c: four readings of the two tables: the list of verbs, the help of one verb, bash completion, the manual page. */
+/* help.c: readings of the two tables: the list of verbs, the help of one verb (text or JSON), bash completion, the manual page. */
 #include "frontend/cli/help.h"
 
+#include "frontend/cli/common.h"
+#include "frontend/cli/json.h"
 #include "ir/plan.h"
 
 #include <stdio.h>
@@ -24,43 +26,86 @@ static void print_option(const aq_option *o) {
     putchar('\n');
 }
 
-void aq_help_verb(const aq_verb *v) {
+static void set_text(cJSON *object, const char *name, const char *s) {
+    aq_json_set_text(object, name, s, s ? strlen(s) : 0);
+}
+
+static cJSON *verb_json(const aq_verb *v) {
+    cJSON *o = cJSON_CreateObject(), *list;
+    set_text(o, "verb", v->name);
+    set_text(o, "operands", v->operands);
+    set_text(o, "summary", v->summary);
+    set_text(o, "details", v->details);
+    list = cJSON_AddArrayToObject(o, "options");
+    for (const uint8_t *id = v->options; *id; id++) {
+        const aq_option *option = aq_option_of(*id);
+        const char letter[2] = {option->letter};
+        cJSON *one = cJSON_CreateObject();
+        set_text(one, "name", option->name);
+        set_text(one, "letter", *letter ? letter : NULL);
+        set_text(one, "argument", *option->argument ? option->argument : NULL);
+        set_text(one, "default", option->fallback);
+        set_text(one, "meaning", option->doc);
+        cJSON_AddItemToArray(list, one);
+    }
+    return o;
+}
+
+aq_status aq_help_verb(const aq_args *a, const aq_verb *v) {
+    if (aq_arg_given(a, AQ_OPT_JSON))
+        return aq_json_print(verb_json(v));
     printf("aquila %s: %s\n\nusage: aquila %s [options]%s%s\n", v->name, v->summary, v->name, *v->operands ? " " : "", v->operands);
     if (*v->details)
         printf("\n%s\n", v->details);
     printf("\noptions:\n");
     for (const uint8_t *o = v->options; *o; o++)
         print_option(aq_option_of(*o));
+    return AQ_OK;
 }
 
-void aq_help_all(void) {
+static aq_status help_all(const aq_args *a) {
+    if (aq_arg_given(a, AQ_OPT_JSON)) {
+        cJSON *list = cJSON_CreateArray();
+        for (uint32_t i = 0; aq_verb_at(i); i++)
+            cJSON_AddItemToArray(list, verb_json(aq_verb_at(i)));
+        return aq_json_print(list);
+    }
     printf("aquila: compiles and runs Aquila language models\n\nusage: aquila VERB [options] ...\n\n");
     for (uint32_t i = 0; aq_verb_at(i); i++)
         printf("  %-11s %-16s %s\n", aq_verb_at(i)->name, aq_verb_at(i)->operands, aq_verb_at(i)->summary);
     printf("\n`aquila VERB --help` tells its options. MODEL is a folder (Hugging Face form), a .gguf file, or NAME:random[:SEED], a built-in\n"
            "architecture with random weights. Exit status: 0 done, 1 failed, 2 wrong command line, 3 input refused, 4 library or device\n"
            "missing, 5 out of memory, 6 a check failed, 130 interrupted.\n");
+    return AQ_OK;
 }
 
 aq_status aq_verb_help(const aq_args *a) {
-    if (!a->n_operands) {
-        aq_help_all();
-        return AQ_OK;
-    }
+    if (!a->n_operands)
+        return help_all(a);
     const aq_verb *v = aq_verb_by_name(a->operand[0]);
     if (!v)
         return aq_fail(AQ_USAGE, NULL, "%s: no such verb: `aquila help` lists them", a->operand[0]);
-    aq_help_verb(v);
-    return AQ_OK;
+    return aq_help_verb(a, v);
 }
 
 aq_status aq_verb_version(const aq_args *a) {
-    (void)a;
-    printf("aquila %s, plans of version %d\n", AQ_VERSION, AQ_PLAN_VERSION);
-    return AQ_OK;
+    if (!aq_arg_given(a, AQ_OPT_JSON)) {
+        printf("aquila %s, plans of version %d\n", AQ_VERSION, AQ_PLAN_VERSION);
+        return AQ_OK;
+    }
+    cJSON *o = cJSON_CreateObject();
+    set_text(o, "version", AQ_VERSION);
+    aq_json_set_int(o, "plan_version", AQ_PLAN_VERSION);
+    return aq_json_print(o);
+}
+
+/* A script and a page are what they are: programs ask `help --json`. */
+static aq_status refuse_json(const aq_args *a) {
+    return aq_arg_given(a, AQ_OPT_JSON) ? aq_fail(AQ_USAGE, NULL, "%s has no JSON form: expected aquila help --json", a->verb->name) : AQ_OK;
 }
 
 aq_status aq_verb_completion(const aq_args *a) {
+    AQ_TRY(refuse_json(a));
     if (strcmp(a->operand[0], "bash"))
         return aq_fail(AQ_USAGE, NULL, "completion: %s: expected bash", a->operand[0]);
     printf("_aquila() {\n    local word=${COMP_WORDS[COMP_CWORD]} words\n    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words='");
@@ -90,7 +135,7 @@ static void roff(const char *s) {
 }
 
 aq_status aq_verb_man(const aq_args *a) {
-    (void)a;
+    AQ_TRY(refuse_json(a));
     printf(".TH AQUILA 1\n.SH NAME\naquila \\- compiles and runs Aquila language models\n.SH SYNOPSIS\n.B aquila\nVERB [options] ...\n.SH VERBS\n");
     for (uint32_t i = 0; aq_verb_at(i); i++) {
         const aq_verb *v = aq_verb_at(i);

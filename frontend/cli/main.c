@@ -13,7 +13,7 @@ int main(int argc, char **argv) {
     aq_args args;
     aq_status status = aq_args_parse(argc, argv, &args);
     if (status == AQ_OK && aq_arg_given(&args, AQ_OPT_HELP))
-        aq_help_verb(args.verb);
+        status = aq_help_verb(&args, args.verb);
     else if (status == AQ_OK)
         status = args.verb->run(&args);
     if (status == AQ_OK || status == AQ_CHECK_FAILED) {

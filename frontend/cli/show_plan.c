@@ -34,9 +34,12 @@ static void print_graph(const aq_plan *p, const aq_plan_graph *g, int steps) {
     for (uint32_t v = 0; v < g->n_variants; v++) {
         const aq_plan_variant *x = &p->variants[g->first_variant + v];
         printf("    T %" PRId64 "..%" PRId64 ": %" PRIu32 " steps, %" PRIu32 " buffers, arena", x->t_lo, x->t_hi, x->n_steps, x->n_buffers);
-        for (int s = 0; s < AQ_SYM_COUNT; s++)
-            if (x->arena[s])
-                printf(" %" PRId64 "%s%s", x->arena[s], s ? " a " : "", s ? text(p, p->syms[s].name) : "");
+        for (int s = 0, first = 1; s < AQ_SYM_COUNT; s++) {
+            if (!x->arena[s])
+                continue;
+            printf("%s %" PRId64 "%s%s", first ? "" : " +", x->arena[s], s ? " " : "", s ? text(p, p->syms[s].name) : "");
+            first = 0;
+        }
         printf(" bytes\n");
         for (uint32_t i = 0; steps && i < x->n_steps; i++)
             print_step(p, &p->steps[x->first_step + i]);
@@ -46,9 +49,11 @@ static void print_graph(const aq_plan *p, const aq_plan_graph *g, int steps) {
 static void print(const aq_args *a, const aq_plan *p, const char *path) {
     const aq_plan_model *m = p->model;
     int verbose = aq_arg_given(a, AQ_OPT_VERBOSE);
+    const char *types = verbose ? NULL : strstr(p->options, " types="); /* of every tensor: --tensors lists them one a line */
+    int options = types ? (int)(types - p->options) : (int)strlen(p->options);
     printf("%s\n  plan for %s, hash %016" PRIx64 ", %zu bytes (%zu of code)\n", path, p->target, p->hash, p->size, p->code_size);
-    printf("  model %s, family %s: dim %" PRId64 ", layers %" PRId64 ", vocab %" PRId64 "\n  options %s\n", text(p, m->name), text(p, m->family), m->D, m->L,
-           m->V, p->options);
+    printf("  model %s, family %s: dim %" PRId64 ", layers %" PRId64 ", vocab %" PRId64 "\n  options %.*s\n", text(p, m->name), text(p, m->family), m->D, m->L,
+           m->V, options, p->options);
     printf("  %" PRIu32 " weights, %.1f MiB; %" PRIu32 " states\n", p->n_weights, (double)packed_bytes(p) / 0x1p20, p->n_states);
     for (uint32_t i = 0; i < p->n_graphs; i++)
         print_graph(p, &p->graphs[i], verbose);

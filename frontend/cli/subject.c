@@ -43,6 +43,8 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
         return aq_fail(AQ_USAGE, NULL, "--weights goes with a plan (.aqp): %s is none", model);
     if (is_plan && !weights)
         return aq_fail(AQ_USAGE, NULL, "%s: a plan holds no weights: expected --weights MODEL", model);
+    if (is_plan && (aq_arg_given(args, AQ_OPT_TARGET) || aq_arg_given(args, AQ_OPT_ACTIVATIONS)))
+        return aq_fail(AQ_USAGE, NULL, "%s: a plan has its target and its activations: expected no --target, no --activations", model);
     AQ_TRY(find_cache(s));
     const char *from = is_plan ? weights : model;
     if (aq_model_is_random(from)) {

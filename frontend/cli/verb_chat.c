@@ -91,8 +91,8 @@ static aq_status answer(talk *t, const char *text, size_t n) {
     AQ_TRY_GOTO(status, close, aq_generate(&g, t->prompt.ids.at, t->prompt.ids.n, &t->held, &a));
     if (json)
         answer_json(&a);
-    else
-        putchar('\n');
+    else if (putchar('\n') == EOF || fflush(stdout) != 0) /* now, before anything goes to standard error */
+        AQ_TRY_GOTO(status, close, aq_fail(AQ_FAILED, "standard output", "a write failed"));
     t->tokens += (int64_t)a.tokens.n;
     t->ns += a.decode_ns;
     t->prefilled += a.prefilled;
@@ -125,17 +125,23 @@ static aq_status set_system(talk *t, const char *rest) {
     return AQ_OK;
 }
 
+static void add_message(cJSON *list, const char *role, const char *text, size_t n) {
+    cJSON *one = cJSON_CreateObject();
+    aq_json_set_text(one, "role", role, strlen(role));
+    aq_json_set_text(one, "content", text, n);
+    cJSON_AddItemToArray(list, one);
+}
+
 static aq_status save(talk *t, const char *rest) {
     static const char *const roles[] = {"system", "user", "assistant"};
     if (!*rest)
         return aq_fail(AQ_USAGE, NULL, "/save: expected /save FILE");
     cJSON *list = cJSON_CreateArray();
+    if (t->prompt.system)
+        add_message(list, roles[AQ_CHAT_SYSTEM], t->prompt.system, strlen(t->prompt.system));
     for (uint32_t i = 0; i < t->prompt.messages.n; i++) {
         const aq_chat_message *m = &t->prompt.messages.at[i];
-        cJSON *one = cJSON_CreateObject();
-        aq_json_set_text(one, "role", roles[m->role], strlen(roles[m->role]));
-        aq_json_set_text(one, "content", m->text.s, m->text.n);
-        cJSON_AddItemToArray(list, one);
+        add_message(list, roles[m->role], m->text.s, m->text.n);
     }
     char *text = cJSON_Print(list);
     cJSON_Delete(list);

@@ -156,6 +156,8 @@ class Run(Case):
         self.refused(2, "from 0 to 1", "run", TINY, "--top-p", "2")
         self.refused(2, "--weights", "run", "x.aqp", "--prompt-ids", "1")
         self.refused(2, "is none", "run", TINY, "--weights", TINY, "--prompt-ids", "1")
+        self.refused(2, "has its target", "run", "x.aqp", "--weights", TINY, "--target", "ref", "--prompt-ids", "1")
+        self.refused(2, "has its target", "run", "x.aqp", "--weights", TINY, "--activations", "int8", "--prompt-ids", "1")
         self.refused(2, "weights", "run", TINY, "--weights-type", "q9", "--prompt-ids", "1")
         self.refused(2, "nonsense", "run", TINY, "--target", "nonsense", "--prompt-ids", "1")
         self.refused(3, "tokens", "run", TINY, "--target", TARGET, "--context", "2", "--prompt-ids", "1,2,3")

@@ -43,6 +43,12 @@ class Help(Case):
             text = self.fine(v, "--help")
             self.assertIn("usage: aquila " + v, text)
             self.assertEqual(text, self.fine("help", v))
+            told = json.loads(self.fine(v, "--help", "--json"))
+            self.assertEqual((told["verb"], told), (v, json.loads(self.fine("help", v, "--json"))))
+            self.assertTrue(all("--" + o["name"] in text and o["meaning"] for o in told["options"]))
+        self.assertEqual([v["verb"] for v in json.loads(self.fine("help", "--json"))], verbs())
+        self.assertEqual(set(json.loads(self.fine("version", "--json"))), {"version", "plan_version"})
+        self.refused(2, "no JSON form", "man", "--json")
 
     def test_completion_is_bash(self):
         script = self.fine("completion", "bash")
