@@ -6,6 +6,7 @@
 #include "frontend/cli/switches.h"
 #include "ir/clock.h"
 
+#include <inttypes.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -80,6 +81,9 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .progress = progress,
         .user = s,
     };
+    int64_t most = s->checkpoint.config.max_length;
+    if (most > 0 && options.context > most)
+        aq_say(args, 0, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for: answers there may be poor", options.context, most);
     if (s->engine)
         aq_engine_close(s->engine);
     s->engine = NULL;
