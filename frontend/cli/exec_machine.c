@@ -18,8 +18,10 @@ aq_status aq_machine_open(const aq_nest *const *nests, uint32_t n, const aq_targ
     *out = (aq_machine){.nests = nests, .n = n};
     AQ_TRY(aq_target_runs_here(t));
     AQ_ALLOC(arena, local, n + 1);
-    AQ_TRY(aq_cpu_emit(nests, n, t, arena, &object, &size, local, &out->asm_text));
-    AQ_TRY(aq_elf_load("exec", object, size, &out->elf));
+    if (n) { /* a graph of views alone has no kernel */
+        AQ_TRY(aq_cpu_emit(nests, n, t, arena, &object, &size, local, &out->asm_text));
+        AQ_TRY(aq_elf_load("exec", object, size, &out->elf));
+    }
     AQ_TRY(aq_team_open(threads ? threads : aq_team_processors(), &out->team));
     for (uint32_t i = 0; i < n; i++)
         out->local_stride = local[i] > out->local_stride ? local[i] : out->local_stride;
