@@ -57,11 +57,17 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     return open_tokenizer(s);
 }
 
-/* What takes long, on a terminal only. */
+/* What takes long, on a terminal only. Steps that cannot tell how far they are say 0 of 1, and aq_subject_start wipes the line. */
 static void progress(void *user, const char *what, uint64_t done, uint64_t all) {
     const aq_subject *s = user;
-    if (isatty(STDERR_FILENO) && !aq_arg_given(s->args, AQ_OPT_QUIET))
-        fprintf(stderr, done < all ? "\r%s %3d %%" : "\r\033[K", what, (int)(all ? 100.0 * (double)done / (double)all : 100));
+    if (!isatty(STDERR_FILENO) || aq_arg_given(s->args, AQ_OPT_QUIET))
+        return;
+    if (done >= all)
+        fputs("\r\033[K", stderr);
+    else if (all == 1)
+        fprintf(stderr, "\r%s ...\033[K", what);
+    else
+        fprintf(stderr, "\r%s %3d %%\033[K", what, (int)(100.0 * (double)done / (double)all));
 }
 
 aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
@@ -87,7 +93,9 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
     if (s->engine)
         aq_engine_close(s->engine);
     s->engine = NULL;
-    return aq_engine_open(s->model, &options, &s->engine);
+    aq_status status = aq_engine_open(s->model, &options, &s->engine);
+    progress(s, "", 1, 1);
+    return status;
 }
 
 void aq_subject_close(aq_subject *s) {

@@ -1,5 +1,5 @@
 /* verb_chat.c: `aquila chat`: a conversation in one cache: each turn renders the whole history, and generate.c feeds only what the cache does
- * not hold of it. Ctrl-C stops an answer, at an empty line it ends the program as Ctrl-D does. */
+ * not hold of it. Ctrl-C stops an answer or drops a line; Ctrl-D and /exit end the program. */
 #include "frontend/cli/common.h"
 #include "frontend/cli/generate.h"
 #include "frontend/cli/json.h"
@@ -212,10 +212,19 @@ static aq_status typed_lines(talk *t) {
     HistEvent event;
     int n;
     const char *line;
-    while (!t->done && (line = el_gets(t->line, &n)) && n > 0) {
+    while (!t->done) {
         char *copy;
         void *block;
+        line = el_gets(t->line, &n);
+        int interrupted = aq_interrupted();
         aq_interrupt_forget();
+        if (interrupted) { /* Ctrl-C, a moment too late for the answer: the line is dropped, the conversation kept */
+            el_reset(t->line);
+            fputs("\n(Ctrl-D or /exit leaves)\n", stderr);
+            continue;
+        }
+        if (!line || n <= 0)
+            break;
         history(t->history, &event, H_ENTER, line);
         AQ_TRY(aq_mem_alloc((size_t)n + 1, &block));
         copy = block;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """test_program.py: the program from outside: help, tables, refusals, pipes, signals, tokenize. AQ_PROGRAM names it."""
-import base64, json, os, signal, subprocess, sys, tempfile, time, unittest
+import base64, json, os, pty, select, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
 if not os.access(PROGRAM, os.X_OK):
@@ -232,6 +232,47 @@ class World(Case):
             p.send_signal(signal.SIGINT)
             _, err = p.communicate(timeout=20)
             self.assertEqual((p.returncode, err), (130, b"aquila: error: interrupted\n"))
+
+    def on_a_terminal(self, *args, env=None):
+        """A child with a terminal of its own, and that terminal's end."""
+        e = {**{k: v for k, v in os.environ.items() if not k.startswith("AQ_")}, "AQ_CACHE": "none", **(env or {})}
+        child, end = pty.fork()
+        if not child:
+            os.execve(PROGRAM, [PROGRAM, *args], e)
+        self.addCleanup(os.close, end)
+        return child, end
+
+    def told(self, end, until=None):
+        """What comes until that text does, or the end."""
+        out = b""
+        while until is None or until not in out:
+            if not select.select([end], [], [], 60)[0]:
+                self.fail(f"nothing for 60 s after {out}")
+            try:
+                out += os.read(end, 4096)
+            except OSError:
+                break
+        return out
+
+    def test_ctrl_c_at_an_empty_line_keeps_the_conversation(self):
+        child, end = self.on_a_terminal("chat", "tests/data/micro_gguf.bin", "--target", "ref", "--template", "chatml")
+        self.told(end, b"> ")
+        os.write(end, b"half a li\x03")
+        self.assertIn(b"/exit leaves", self.told(end, b"leaves)\r\n> "))
+        os.write(end, b"/stats\n")
+        self.assertIn(b"0 messages", self.told(end, b"/s\r\n> "))
+        os.write(end, b"\x04")
+        self.told(end)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
+    def test_colour_and_progress_on_a_terminal(self):
+        for env, colour in (({}, True), ({"NO_COLOR": "1"}, False)):
+            child, end = self.on_a_terminal("run", "tiny:random", "words", env=env)
+            self.assertEqual(b"\033[1;31m" in self.told(end), colour)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 2)
+        child, end = self.on_a_terminal("run", "tiny:random", "--prompt-ids", "1", "-n", "1", "--target", "ref")
+        self.assertRegex(self.told(end), rb"random weights \.\.\.\033\[K.*\r\033\[K\d+\r\n$")   # what was in progress is wiped before the answer
+        os.waitpid(child, 0)
 
     def test_no_colours_in_pipes(self):
         self.assertNotIn(b"\033", run("nothing").stderr)
