@@ -68,21 +68,22 @@ aq_status aq_prompt_encode(const aq_subject *s, aq_prompt *p, size_t budget) {
 
 /* --messages FILE. */
 static aq_status read_messages(aq_prompt *p, const char *path) {
+    const char *place = strcmp(path, "-") ? path : "standard input";
     char *bytes;
     size_t n;
     cJSON *list = NULL;
     const cJSON *item;
     aq_status status;
     AQ_TRY(aq_file_read(path, TEXT_LIMIT, &bytes, &n));
-    AQ_TRY_GOTO(status, close, aq_json_parse(path, bytes, n, &list));
+    AQ_TRY_GOTO(status, close, aq_json_parse(place, bytes, n, &list));
     if (!cJSON_IsArray(list) || !list->child)
-        AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, path, "expected a list of {\"role\", \"content\"}, not an empty one"));
+        AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, place, "expected a list of {\"role\", \"content\"}, not an empty one"));
     uint32_t i = 0;
     cJSON_ArrayForEach(item, list) {
         const cJSON *role = aq_json_get(item, "role"), *content = aq_json_get(item, "content");
         aq_chat_role r;
         if (!cJSON_IsString(role) || !cJSON_IsString(content) || !aq_chat_role_read(role->valuestring, &r))
-            AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, path, "message %u: expected {\"role\": \"system|user|assistant\", \"content\": \"...\"}", i));
+            AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, place, "message %u: expected {\"role\": \"system|user|assistant\", \"content\": \"...\"}", i));
         AQ_TRY_GOTO(status, close, aq_prompt_add(p, r, content->valuestring, strlen(content->valuestring)));
         i++;
     }
