@@ -2,11 +2,11 @@
 """test_hostile.py: files cut short and with changed bytes, by seed, against the whole program: models (GGUF, Hugging Face folder), tokenizers,
 graph and nest texts, plans, what the cache holds, arrays, messages. Every one ends within 20 s with exit 0 (the change did no harm) or 3 and one
 line `aquila: error: ...`, and leaves no half-written file; a damaged cache is made again in silence, with the same answer. AQ_PROGRAM names the
-program; AQ_HOSTILE_CASES: cases a kind (default 25); AQ_HOSTILE_SEED; AQ_TEST_MODEL: a real model, whose head is damaged too."""
+program; AQ_HOSTILE_CASES: cases a kind (default 20); AQ_HOSTILE_SEED; AQ_TEST_MODEL: a real model, whose head is damaged too."""
 import json, os, random, shutil, struct, subprocess, sys, tempfile, unittest
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
-CASES = int(os.environ.get("AQ_HOSTILE_CASES", "25"))
+CASES = int(os.environ.get("AQ_HOSTILE_CASES", "20"))
 SEED = int(os.environ.get("AQ_HOSTILE_SEED", "1"))
 MODEL = os.environ.get("AQ_TEST_MODEL")
 TINY = "tests/data/tiny-hf"
