@@ -1,6 +1,7 @@
 /* fuse_cut.c: turns groups of nodes into regions. A group's nodes move into a new body in their old order; what they read from outside
  * becomes params (each value once, named as outside), what others read of them becomes results. The `fused` node stands where all its inputs
- * are ready: groups are emitted in topological order, the group of the earliest node first. Views alone make no kernel and stay nodes. */
+ * are ready: groups are emitted in topological order, the group of the earliest node first. Views of the same bytes alone
+ * make no kernel and stay nodes. */
 #include "passes/fuse.h"
 
 typedef struct cut {
@@ -102,12 +103,15 @@ static int ready(aq_groups *g, uint32_t root, const uint8_t *emitted) {
     return 1;
 }
 
+/* Views of the same bytes need no kernel; slice and transpose between kernels are copies. */
+static int costs_nothing(aq_op op) { return op == AQ_OP_heads || op == AQ_OP_merge || op == AQ_OP_reshape || op == AQ_OP_field; }
+
 static aq_status emit_one(aq_groups *g, uint32_t root, aq_id *replace, uint32_t n_replace, aq_id *out) {
     uint32_t members = 0;
     for (uint32_t at = root; at < g->n && members < 2; at++)
         members += aq_groups_root(g, at) == root;
     const aq_node *n = node_at(g, root);
-    if (members > 1 || !(aq_op_of(n->op)->traits & AQ_VIEW))
+    if (members > 1 || !costs_nothing(n->op))
         return cut_group(g, root, replace, n_replace, out);
     for (int i = 0; i < n->n_in; i++) {
         aq_id v = aq_node_in(g->m, n)[i];

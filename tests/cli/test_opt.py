@@ -230,6 +230,19 @@ class Exec(Case):
         self.assertIn(r.returncode, (3, 6), r.stderr)
         self.assertEqual(r.stderr.count(b"\n"), 1)
 
+    def test_slices_between_kernels(self):
+        """A slice or transpose that no kernel takes in moves elements: it becomes a kernel and is not passed on as a view."""
+        text = """model m {
+          sym T in 1..100
+          weight @w: f32[32, 48]
+          graph g(%x: f32[T, 64]) -> f32[T, 32], f32[48, T] {
+            %s = slice %x {begin=8, end=56}
+            return (matmul %s, @w), (transpose %s {perm=[1, 0]})
+          }
+        }"""
+        for t in ("1", "7"):
+            self.fine("exec", "-", "--check", "ref", "--bind", "T=" + t, stdin=text)
+
     def test_time(self):
         e = json.loads(self.fine("exec", MODEL, "--config", "tiny", "--time", "--repeat", "3", "--json"))
         self.assertEqual(sum(k["uses"] for k in e["kernels"]), 12)
