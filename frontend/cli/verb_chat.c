@@ -1,5 +1,6 @@
 /* verb_chat.c: `aquila chat`: a conversation in one cache: each turn renders the whole history, and generate.c feeds only what the cache does
  * not hold of it. Ctrl-C stops an answer or drops a line; Ctrl-D and /exit end the program. */
+#define _GNU_SOURCE
 #include "frontend/cli/common.h"
 #include "frontend/cli/generate.h"
 #include "frontend/cli/json.h"
@@ -8,10 +9,16 @@
 #include "frontend/cli/sampling.h"
 #include "ir/memory.h"
 
+#include <errno.h>
 #include <histedit.h>
 #include <inttypes.h>
+#include <locale.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <wchar.h>
 
 typedef struct talk {
     aq_subject *subject;
@@ -30,10 +37,57 @@ static const char *line_prompt(EditLine *line) {
     return "> ";
 }
 
+/* Waits for a byte with SIGINT let in: outside of this wait it is held back (see edit_line), so that none is lost between a look at the flag
+ * and the read. 1, 0 at the end, -1 interrupted. */
+static int wait_for_byte(char *out) {
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t let_in;
+    sigprocmask(SIG_SETMASK, NULL, &let_in);
+    sigdelset(&let_in, SIGINT);
+    while (!aq_interrupted()) {
+        if (ppoll(&in, 1, NULL, &let_in) < 0)
+            continue; /* a signal: looked at above; a resized window asks nothing of us */
+        ssize_t n = read(STDIN_FILENO, out, 1);
+        if (n >= 0 || errno != EINTR)
+            return n > 0;
+    }
+    return -1;
+}
+
+/* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. */
+static int read_character(EditLine *line, wchar_t *out) {
+    mbstate_t state = {0};
+    char byte;
+    (void)line;
+    for (;;) {
+        int got = wait_for_byte(&byte);
+        if (got != 1)
+            return got;
+        size_t n = mbrtowc(out, &byte, 1, &state);
+        if (n != (size_t)-1 && n != (size_t)-2)
+            return 1;
+        if (n == (size_t)-1)
+            memset(&state, 0, sizeof state);
+    }
+}
+
+static const char *edit_line(EditLine *line, int *n) {
+    sigset_t interrupt, old;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &old);
+    const char *text = el_gets(line, n);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return text;
+}
+
 static aq_status open_line(talk *t) {
     HistEvent event;
     if (!isatty(STDIN_FILENO) || aq_arg_given(t->subject->args, AQ_OPT_JSON))
         return AQ_OK;
+    /* Lines are UTF-8, whatever the locale is called: in the locale C a line editor would drop every Chinese character. */
+    if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1)
+        setlocale(LC_CTYPE, "C.UTF-8");
     t->line = el_init("aquila", stdin, stderr, stderr);
     t->history = history_init();
     if (!t->line || !t->history)
@@ -42,6 +96,7 @@ static aq_status open_line(talk *t) {
     el_set(t->line, EL_PROMPT, line_prompt);
     el_set(t->line, EL_EDITOR, "emacs");
     el_set(t->line, EL_SIGNAL, 0);
+    el_set(t->line, EL_GETCFN, read_character);
     el_set(t->line, EL_HIST, history, t->history);
     return AQ_OK;
 }
@@ -215,7 +270,7 @@ static aq_status typed_lines(talk *t) {
     while (!t->done) {
         char *copy;
         void *block;
-        line = el_gets(t->line, &n);
+        line = edit_line(t->line, &n);
         int interrupted = aq_interrupted();
         aq_interrupt_forget();
         if (interrupted) { /* Ctrl-C, a moment too late for the answer: the line is dropped, the conversation kept */
