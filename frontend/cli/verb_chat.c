@@ -146,8 +146,10 @@ static aq_status answer(talk *t, const char *text, size_t n) {
     AQ_TRY_GOTO(status, close, aq_generate(&g, t->prompt.ids.at, t->prompt.ids.n, &t->held, &a));
     if (json)
         answer_json(&a);
-    else if (putchar('\n') == EOF || fflush(stdout) != 0) /* now, before anything goes to standard error */
-        AQ_TRY_GOTO(status, close, aq_fail(AQ_FAILED, "standard output", "a write failed"));
+    else { /* now, before anything goes to standard error */
+        putchar('\n');
+        AQ_TRY_GOTO(status, close, aq_output_finish());
+    }
     t->tokens += (int64_t)a.tokens.n;
     t->ns += a.decode_ns;
     t->prefilled += a.prefilled;

@@ -141,8 +141,10 @@ static aq_status print_answer(const aq_subject *s, const aq_prompt *p, const aq_
         AQ_TRY(print_json(s, p, a));
     else if (!s->tokenizer)
         print_ids(a);
-    if (!aq_arg_given(s->args, AQ_OPT_JSON) && (putchar('\n') == EOF || fflush(stdout) != 0)) /* now, before anything goes to standard error */
-        return aq_fail(AQ_FAILED, "standard output", "a write failed");
+    if (!aq_arg_given(s->args, AQ_OPT_JSON)) { /* now, before anything goes to standard error */
+        putchar('\n');
+        AQ_TRY(aq_output_finish());
+    }
     say_timings(s, a);
     return a->reason == AQ_STOP_INTERRUPTED && aq_interrupted() ? aq_fail(AQ_INTERRUPTED, NULL, "interrupted") : AQ_OK;
 }
