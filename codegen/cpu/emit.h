@@ -189,6 +189,9 @@ typedef struct axes_set {
     int n;
 } axes_set;
 void aq_emit_add_axes(axes_set *s, const uint8_t *axes, int n, const uint8_t *but, int n_but);
+/* What follows runs only where the elements at e->at are inside their cuts; aq_emit_unguard ends it, given what aq_emit_guard gave (NULL: no cut). */
+block aq_emit_guard(emitter *e, const axes_set *set);
+void aq_emit_unguard(emitter *e, block next);
 /* The axes of the update's expressions that its accumulator lacks, but for those that a loop around the declaration holds at one element. */
 axes_set aq_emit_reduced(const emitter *e, const aq_stmt *s);
 /* Visits all coordinates of the axes, the first the slowest: set e->at to the next ones; 0 when through. Start with first = 1. */

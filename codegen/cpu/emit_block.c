@@ -313,20 +313,8 @@ void aq_emit_quantize_store(emitter *e, const aq_stmt *s) {
     for (int more = aq_emit_next(e, &set, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &set, 0)) {
         if (e->at[axis] * e->cover[axis].lanes % 32)
             continue; /* the second half of a block */
-        val inside = aq_emit_inside(e, set.axis, set.n);
-        block next = NULL;
-        if (inside) {
-            block here = aq_emit_block(e, "store");
-            next = aq_emit_block(e, "next");
-            e->l->BuildCondBr(e->b, inside, here, next);
-            e->l->PositionBuilderAtEnd(e->b, here);
-            aq_emit_forget(e);
-        }
+        block next = aq_emit_guard(e, &set);
         store_block(e, s, axis);
-        if (next) {
-            e->l->BuildBr(e->b, next);
-            e->l->PositionBuilderAtEnd(e->b, next);
-            aq_emit_forget(e);
-        }
+        aq_emit_unguard(e, next);
     }
 }

@@ -84,24 +84,31 @@ static void store_one(emitter *e, const aq_stmt *s, aq_id axis) {
     aq_emit_intrinsic(e, "llvm.masked.store", types, 2, args, 4);
 }
 
+block aq_emit_guard(emitter *e, const axes_set *set) {
+    val inside = aq_emit_inside(e, set->axis, set->n);
+    if (!inside)
+        return NULL;
+    block here = aq_emit_block(e, "store"), next = aq_emit_block(e, "next");
+    e->l->BuildCondBr(e->b, inside, here, next);
+    e->l->PositionBuilderAtEnd(e->b, here);
+    aq_emit_forget(e);
+    return next;
+}
+
+void aq_emit_unguard(emitter *e, block next) {
+    if (!next)
+        return;
+    e->l->BuildBr(e->b, next);
+    e->l->PositionBuilderAtEnd(e->b, next);
+    aq_emit_forget(e);
+}
+
 static void store_all(emitter *e, const aq_stmt *s, axes_set set) {
     aq_id axis = aq_emit_lane_axis(e, set.axis, set.n);
     for (int more = aq_emit_next(e, &set, 1); more && e->status == AQ_OK; more = aq_emit_next(e, &set, 0)) {
-        val inside = aq_emit_inside(e, set.axis, set.n);
-        block next = NULL;
-        if (inside) {
-            block here = aq_emit_block(e, "store");
-            next = aq_emit_block(e, "next");
-            e->l->BuildCondBr(e->b, inside, here, next);
-            e->l->PositionBuilderAtEnd(e->b, here);
-            aq_emit_forget(e);
-        }
+        block next = aq_emit_guard(e, &set);
         store_one(e, s, axis);
-        if (next) {
-            e->l->BuildBr(e->b, next);
-            e->l->PositionBuilderAtEnd(e->b, next);
-            aq_emit_forget(e);
-        }
+        aq_emit_unguard(e, next);
     }
 }
 
