@@ -64,6 +64,10 @@ int aq_interrupted(void) {
     return interrupted != 0;
 }
 
+void aq_interrupt_note(void) {
+    interrupted = 1;
+}
+
 void aq_interrupt_forget(void) {
     interrupted = 0;
 }

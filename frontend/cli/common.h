@@ -23,6 +23,7 @@ int aq_colours(FILE *stream);
 /* SIGINT: the first sets the flag, the second ends the program at once with 130. SIGPIPE is ignored: a closed pipe shows as a write error. */
 void aq_signals_open(void);
 int aq_interrupted(void);
+void aq_interrupt_note(void); /* as if SIGINT had come */
 void aq_interrupt_forget(void);
 /* Called in the signal handler as well (say, to stop a running step); NULL for none. */
 void aq_interrupt_call(void (*call)(void *user), void *user);

@@ -37,8 +37,8 @@ static const char *line_prompt(EditLine *line) {
     return "> ";
 }
 
-/* Waits for a byte with SIGINT let in: outside of this wait it is held back (see edit_line), so that none is lost between a look at the flag
- * and the read. 1, 0 at the end, -1 interrupted. */
+/* Waits for a byte with SIGINT (of `kill`) let in: outside of this wait it is held back (see edit_line), so that none is lost between a look
+ * at the flag and the read. 1, 0 at the end, -1 interrupted. */
 static int wait_for_byte(char *out) {
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     sigset_t let_in;
@@ -54,15 +54,32 @@ static int wait_for_byte(char *out) {
     return -1;
 }
 
-/* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. */
+static void suspend(EditLine *line) {
+    el_set(line, EL_PREP_TERM, 0);
+    raise(SIGTSTP);
+    el_set(line, EL_PREP_TERM, 1);
+    el_set(line, EL_REFRESH);
+}
+
+/* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. While a line is typed Ctrl-C and
+ * Ctrl-Z come as characters: as signals they would come with the kernel's emptying of both queues, and what was printed or typed around
+ * them would be lost, and a read that poll had promised would block. (Functions bound to the keys would do; libedit leaks their names.) */
 static int read_character(EditLine *line, wchar_t *out) {
+    enum { CTRL_C = 3, CTRL_Z = 26 };
     mbstate_t state = {0};
     char byte;
-    (void)line;
     for (;;) {
         int got = wait_for_byte(&byte);
         if (got != 1)
             return got;
+        if (byte == CTRL_C) {
+            aq_interrupt_note();
+            return -1;
+        }
+        if (byte == CTRL_Z) {
+            suspend(line);
+            continue;
+        }
         size_t n = mbrtowc(out, &byte, 1, &state);
         if (n != (size_t)-1 && n != (size_t)-2)
             return 1;
@@ -76,6 +93,7 @@ static const char *edit_line(EditLine *line, int *n) {
     sigemptyset(&interrupt);
     sigaddset(&interrupt, SIGINT);
     sigprocmask(SIG_BLOCK, &interrupt, &old);
+    el_set(line, EL_PREP_TERM, 1); /* before the prompt: el_gets itself does it after, and what is typed between is handled in the wrong mode */
     const char *text = el_gets(line, n);
     sigprocmask(SIG_SETMASK, &old, NULL);
     return text;
@@ -96,6 +114,7 @@ static aq_status open_line(talk *t) {
     el_set(t->line, EL_PROMPT, line_prompt);
     el_set(t->line, EL_EDITOR, "emacs");
     el_set(t->line, EL_SIGNAL, 0);
+    el_set(t->line, EL_SETTY, "-d", "-isig", NULL);
     el_set(t->line, EL_GETCFN, read_character);
     el_set(t->line, EL_HIST, history, t->history);
     return AQ_OK;
