@@ -7,6 +7,7 @@
 
 static _Thread_local char message[1024];
 static _Thread_local char detail[1024];
+static _Thread_local int last_reason;
 
 /* Control characters out of hostile files must not reach a terminal, and a refusal is one line. */
 static void make_printable(char *s) {
@@ -15,12 +16,9 @@ static void make_printable(char *s) {
             *s = '?';
 }
 
-aq_status aq_fail(aq_status code, const char *place, const char *format, ...) {
+static void set(const char *place, const char *format, va_list args) {
     char text[sizeof message];
-    va_list args;
-    va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
-    va_end(args);
     if (place && *place) {
         char full[2 * sizeof message];
         snprintf(full, sizeof full, "%s: %s", place, text);
@@ -31,13 +29,35 @@ aq_status aq_fail(aq_status code, const char *place, const char *format, ...) {
     message[sizeof message - 1] = 0;
     make_printable(message);
     detail[0] = 0;
+}
+
+aq_status aq_fail(aq_status code, const char *place, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    set(place, format, args);
+    va_end(args);
+    last_reason = 0;
     return code;
 }
+
+aq_status aq_refuse(int reason, const char *place, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    set(place, format, args);
+    va_end(args);
+    last_reason = reason;
+    return AQ_REFUSED;
+}
+
+int aq_error_reason(void) { return last_reason; }
 
 aq_status aq_fail_prefix(aq_status code, const char *prefix) {
     char old[sizeof message];
     memcpy(old, message, sizeof old);
-    return aq_fail(code, prefix, "%s", old);
+    int reason = last_reason;
+    aq_fail(code, prefix, "%s", old);
+    last_reason = reason;
+    return code;
 }
 
 const char *aq_error(void) { return message; }

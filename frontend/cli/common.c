@@ -33,7 +33,10 @@ int aq_report(aq_status status, int verbose) {
     if (status == AQ_OK || !*message)
         return (int)status;
     int colours = aq_colours(stderr);
-    fprintf(stderr, "aquila: %serror:%s %s\n", colours ? "\033[1;31m" : "", colours ? "\033[0m" : "", message);
+    char reason[24] = "";
+    if (aq_error_reason())
+        snprintf(reason, sizeof reason, " [R%d]", aq_error_reason());
+    fprintf(stderr, "aquila: %serror:%s %s%s\n", colours ? "\033[1;31m" : "", colours ? "\033[0m" : "", message, reason);
     if (verbose && *aq_error_detail())
         fprintf(stderr, "%s\n", aq_error_detail());
     return (int)status;

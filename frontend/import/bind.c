@@ -90,7 +90,7 @@ static int is_redundant(const aq_config *c, aq_bytes name, uint32_t row, int fou
     return name.n > sizeof end - 1 && memcmp(name.s + name.n - (sizeof end - 1), end, sizeof end - 1) == 0;
 }
 
-#define REFUSE(t, ...) aq_import_refuse((t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
+#define REFUSE(t, ...) aq_import_refuse(0, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
 
 static aq_status check_tensor(const aq_config *c, const aq_stored *t, uint32_t row) {
     int64_t want[2];
@@ -176,7 +176,7 @@ static aq_status collect(aq_checkpoint *c, aq_tensor *slots, aq_naming naming, c
                 continue;
             }
             AQ_TRY(aq_tensor_house_name(&c->arena, row, layer, &house));
-            return aq_import_refuse(where, "tensor", house, strlen(house), "missing: expected it as %s.weight%s", r->name[naming],
+            return aq_import_refuse(0, where, "tensor", house, strlen(house), "missing: expected it as %s.weight%s", r->name[naming],
                                     r->layered ? " (# is the layer)" : "");
         }
     }
@@ -189,7 +189,7 @@ static aq_status collect(aq_checkpoint *c, aq_tensor *slots, aq_naming naming, c
 aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const char *where) {
     aq_naming naming = naming_of(stored);
     if (naming == AQ_NAMINGS)
-        return aq_import_refuse(where, "tensor", "tok_embeddings", 14, "missing: expected it as %s.weight, %s.weight or %s.weight",
+        return aq_import_refuse(0, where, "tensor", "tok_embeddings", 14, "missing: expected it as %s.weight, %s.weight or %s.weight",
                                 aq_tensor_rows[0].name[0], aq_tensor_rows[0].name[1], aq_tensor_rows[0].name[2]);
     aq_tensor *slots;
     AQ_ALLOC(&c->arena, slots, (size_t)c->config.L * aq_tensor_rows_count);

@@ -32,7 +32,7 @@ static aq_figure look(const aq_figure_source *s, const char *key) {
 }
 
 /* "FILE:KEY: message" with the prefix written out. */
-#define REFUSE(s, key, ...) aq_import_refuse((s)->file, "key", full_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
+#define REFUSE(s, key, ...) aq_import_refuse(0, (s)->file, "key", full_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
 static const char *full_key(const aq_figure_source *s, const char *key, char *room) {
     snprintf(room, 200, "%s%s", *key == '.' ? s->prefix : "", key);
     return room;

@@ -27,17 +27,17 @@ static int by_tensor(const void *a, const void *b) { return strcmp(((const shard
 static aq_status read_index(aq_arena *arena, const char *path, const cJSON *root, shard_list *out) {
     const cJSON *map = aq_json_get(root, "weight_map"), *x;
     if (!cJSON_IsObject(map))
-        return aq_import_refuse(path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
+        return aq_import_refuse(0, path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
     cJSON_ArrayForEach(x, map) {
         shard_entry e;
         if (!cJSON_IsString(x) || !*x->valuestring || strchr(x->valuestring, '/') || x->valuestring[0] == '.')
-            return aq_import_refuse(path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
+            return aq_import_refuse(0, path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
         AQ_TRY(aq_arena_string(arena, x->string, strlen(x->string), &e.tensor));
         AQ_TRY(aq_arena_string(arena, x->valuestring, strlen(x->valuestring), &e.file));
         AQ_PUSH(arena, out, e);
     }
     if (out->n == 0)
-        return aq_import_refuse(path, "key", "weight_map", 10, "empty: expected the tensors of the model");
+        return aq_import_refuse(0, path, "key", "weight_map", 10, "empty: expected the tensors of the model");
     return AQ_OK;
 }
 
@@ -59,13 +59,13 @@ static aq_status compare_index(const char *path, shard_list *index, const aq_sto
     qsort(index->at, index->n, sizeof *index->at, by_tensor);
     for (uint32_t i = 1; i < index->n; i++)
         if (by_tensor(&index->at[i - 1], &index->at[i]) == 0)
-            return aq_import_refuse(path, "tensor", index->at[i].tensor, strlen(index->at[i].tensor), "occurs twice: expected once");
+            return aq_import_refuse(0, path, "tensor", index->at[i].tensor, strlen(index->at[i].tensor), "occurs twice: expected once");
     for (uint32_t i = 0; i < stored->n; i++) {
         const aq_stored *t = &stored->at[i];
         const char *slash = strrchr(t->file, '/');
         shard_entry wanted = {.tensor = t->name.s}, *e = bsearch(&wanted, index->at, index->n, sizeof wanted, by_tensor);
         if (!e || strcmp(e->file, slash ? slash + 1 : t->file) != 0)
-            return aq_import_refuse(t->file, "tensor", t->name.s, t->name.n, "the index puts it %s: expected it here", e ? e->file : "nowhere");
+            return aq_import_refuse(0, t->file, "tensor", t->name.s, t->name.n, "the index puts it %s: expected it here", e ? e->file : "nowhere");
     }
     if (stored->n < index->n)
         return aq_fail(AQ_REFUSED, path, "lists %u tensors, the shards hold %u: expected the same", index->n, stored->n);

@@ -23,14 +23,14 @@ static const form forms[] = {
 #undef FORM
 };
 
-aq_status aq_import_refuse(const char *file, const char *kind, const char *name, size_t n, const char *format, ...) {
+aq_status aq_import_refuse(int reason, const char *file, const char *kind, const char *name, size_t n, const char *format, ...) {
     char place[640], text[400];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     snprintf(place, sizeof place, "%.480s:%s %.*s", file, kind, (int)(n < 120 ? n : 120), name ? name : "");
-    return aq_fail(AQ_REFUSED, place, "%s", text);
+    return aq_refuse(reason, place, "%s", text);
 }
 
 aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out) {

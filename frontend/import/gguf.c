@@ -17,7 +17,7 @@ typedef struct reader {
 static aq_status refuse(const reader *r, const char *what) {
     char place[24];
     int n = snprintf(place, sizeof place, "%zu", r->at);
-    return aq_import_refuse(r->path, "byte", place, (size_t)n, "%s", what);
+    return aq_import_refuse(0, r->path, "byte", place, (size_t)n, "%s", what);
 }
 
 static aq_status take(reader *r, size_t n, const char *what, const unsigned char **out) {
@@ -95,7 +95,7 @@ static aq_status read_value(reader *r, aq_gguf_value *v) {
     AQ_TRY(take_string(r, "a metadata key", &v->key));
     AQ_TRY(take_u32(r, "a value's type", &type));
     if (type >= AQ_GGUF_TYPES)
-        return aq_import_refuse(r->path, "key", v->key.s, v->key.n, "unknown value type %u: expected less than %d", type, AQ_GGUF_TYPES);
+        return aq_import_refuse(0, r->path, "key", v->key.s, v->key.n, "unknown value type %u: expected less than %d", type, AQ_GGUF_TYPES);
     if (type == AQ_GGUF_STRING) {
         aq_bytes s;
         AQ_TRY(take_string(r, "a string value", &s));
@@ -105,7 +105,7 @@ static aq_status read_value(reader *r, aq_gguf_value *v) {
         AQ_TRY(take_u32(r, "an array", &element));
         AQ_TRY(take_u64(r, "an array", &v->n));
         if (element >= AQ_GGUF_TYPES)
-            return aq_import_refuse(r->path, "key", v->key.s, v->key.n, "unknown element type %u: expected less than %d", element, AQ_GGUF_TYPES);
+            return aq_import_refuse(0, r->path, "key", v->key.s, v->key.n, "unknown element type %u: expected less than %d", element, AQ_GGUF_TYPES);
         v->data = r->bytes + r->at;
         AQ_TRY(skip(r, element, v->n, 0));
     } else {
@@ -133,7 +133,7 @@ static aq_status read_values(aq_arena *arena, reader *r, uint64_t count, aq_gguf
     qsort(values, (size_t)count, sizeof *values, by_key);
     for (uint64_t i = 1; i < count; i++)
         if (by_key(&values[i - 1], &values[i]) == 0)
-            return aq_import_refuse(r->path, "key", values[i].key.s, values[i].key.n, "occurs twice: expected once");
+            return aq_import_refuse(0, r->path, "key", values[i].key.s, values[i].key.n, "occurs twice: expected once");
     g->values = values;
     g->n_values = (uint32_t)count;
     return AQ_OK;
@@ -171,7 +171,7 @@ int aq_gguf_number(const aq_gguf_value *v, double *out) {
 
 aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value *v, const aq_bytes **out, uint32_t *out_n) {
     if (v->type != AQ_GGUF_ARRAY || v->element != AQ_GGUF_STRING || v->n > UINT32_MAX)
-        return aq_import_refuse(g->path, "key", v->key.s, v->key.n, "not an array of strings");
+        return aq_import_refuse(0, g->path, "key", v->key.s, v->key.n, "not an array of strings");
     aq_bytes *strings;
     AQ_ALLOC(arena, strings, v->n);
     const unsigned char *p = v->data; /* walked once already: lengths are right */
@@ -201,7 +201,7 @@ static aq_status refuse_type(const char *path, aq_bytes name, uint32_t number) {
         if (aq_dtype_of((aq_dtype)t)->gguf >= 0)
             snprintf(known + strlen(known), sizeof known - strlen(known), " %s (%d)", aq_dtype_of((aq_dtype)t)->name,
                      aq_dtype_of((aq_dtype)t)->gguf);
-    return aq_import_refuse(path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s", number, foreign_type(number),
+    return aq_import_refuse(0, path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s", number, foreign_type(number),
                             known);
 }
 
@@ -213,11 +213,11 @@ static aq_status read_tensor(reader *r, aq_stored *t, uint64_t *offset) {
     AQ_TRY(take_string(r, "a tensor's name", &t->name));
     AQ_TRY(take_u32(r, "a tensor's rank", &rank));
     if (rank < 1 || rank > MAX_DIMS)
-        return aq_import_refuse(r->path, "tensor", t->name.s, t->name.n, "%u axes: expected 1 to %d", rank, MAX_DIMS);
+        return aq_import_refuse(0, r->path, "tensor", t->name.s, t->name.n, "%u axes: expected 1 to %d", rank, MAX_DIMS);
     for (uint32_t i = 0; i < rank; i++) {
         AQ_TRY(take_u64(r, "a tensor's shape", &dim));
         if (dim < 1 || __builtin_mul_overflow(elements, dim, &elements) || elements > INT64_MAX / 16)
-            return aq_import_refuse(r->path, "tensor", t->name.s, t->name.n, "an axis of %llu: expected a size above 0 that fits memory",
+            return aq_import_refuse(0, r->path, "tensor", t->name.s, t->name.n, "an axis of %llu: expected a size above 0 that fits memory",
                                     (unsigned long long)dim);
         t->dim[rank - 1 - i] = (int64_t)dim;
     }
@@ -229,7 +229,7 @@ static aq_status read_tensor(reader *r, aq_stored *t, uint64_t *offset) {
         return refuse_type(r->path, t->name, number);
     uint64_t row = (uint64_t)t->dim[rank - 1];
     if (row % aq_dtype_of(t->dtype)->block)
-        return aq_import_refuse(r->path, "tensor", t->name.s, t->name.n, "rows of %llu elements: expected a multiple of the block of %s, %u",
+        return aq_import_refuse(0, r->path, "tensor", t->name.s, t->name.n, "rows of %llu elements: expected a multiple of the block of %s, %u",
                                 (unsigned long long)row, aq_dtype_of(t->dtype)->name, aq_dtype_of(t->dtype)->block);
     return aq_dtype_bytes(t->dtype, elements, r->path, &t->bytes);
 }
@@ -238,7 +238,7 @@ static aq_status read_alignment(const aq_gguf *g, size_t *out) {
     const aq_gguf_value *v = aq_gguf_find(g, "general.alignment");
     double x = 32;
     if (v && (!aq_gguf_number(v, &x) || !(x >= 8 && x <= LARGEST_ALIGNMENT) || (size_t)x & ((size_t)x - 1) || x != (double)(size_t)x))
-        return aq_import_refuse(g->path, "key", v->key.s, v->key.n, "expected a power of two from 8 to %d", LARGEST_ALIGNMENT);
+        return aq_import_refuse(0, g->path, "key", v->key.s, v->key.n, "expected a power of two from 8 to %d", LARGEST_ALIGNMENT);
     *out = (size_t)x;
     return AQ_OK;
 }
@@ -256,7 +256,7 @@ static aq_status check_overlap(aq_arena *arena, const char *path, const aq_store
     qsort(sorted, tensors->n, sizeof(void *), by_data);
     for (uint32_t i = 1; i < tensors->n; i++)
         if ((size_t)(sorted[i]->data - sorted[i - 1]->data) < sorted[i - 1]->bytes)
-            return aq_import_refuse(path, "tensor", sorted[i]->name.s, sorted[i]->name.n, "its data overlap those of %.*s",
+            return aq_import_refuse(0, path, "tensor", sorted[i]->name.s, sorted[i]->name.n, "its data overlap those of %.*s",
                                     (int)(sorted[i - 1]->name.n < 80 ? sorted[i - 1]->name.n : 80), sorted[i - 1]->name.s);
     return AQ_OK;
 }
@@ -276,10 +276,10 @@ static aq_status read_tensors(aq_arena *arena, reader *r, uint64_t count, aq_ggu
     for (uint64_t i = 0; i < count; i++) {
         aq_stored *t = &g->tensors.at[i];
         if (offset[i] % alignment)
-            return aq_import_refuse(r->path, "tensor", t->name.s, t->name.n, "offset %llu: expected a multiple of the alignment of %zu",
+            return aq_import_refuse(0, r->path, "tensor", t->name.s, t->name.n, "offset %llu: expected a multiple of the alignment of %zu",
                                     (unsigned long long)offset[i], alignment);
         if (start > r->size || offset[i] > r->size - start || t->bytes > r->size - start - offset[i])
-            return aq_import_refuse(r->path, "tensor", t->name.s, t->name.n,
+            return aq_import_refuse(0, r->path, "tensor", t->name.s, t->name.n,
                                     "%zu bytes at offset %llu of the data, which begin at byte %zu: the file has only %zu bytes", t->bytes,
                                     (unsigned long long)offset[i], start, r->size);
         t->data = r->bytes + start + offset[i];

@@ -9,7 +9,7 @@
 typedef enum aq_naming { AQ_NAMING_GGUF, AQ_NAMING_HF, AQ_NAMING_FLAGAI, AQ_NAMINGS } aq_naming;
 
 /* "FILE:KIND NAME: message". name may be hostile and need not end with NUL: at most 120 bytes of it are shown. */
-aq_status aq_import_refuse(const char *file, const char *kind, const char *name, size_t n, const char *format, ...) AQ_PRINTF(5, 6);
+aq_status aq_import_refuse(int reason, const char *file, const char *kind, const char *name, size_t n, const char *format, ...) AQ_PRINTF(6, 7);
 
 /* ---- figures ---- */
 

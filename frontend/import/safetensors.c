@@ -10,7 +10,7 @@
 
 enum { LONGEST_HEADER = 100000000 }; /* the format's own limit */
 
-#define REFUSE(t, ...) aq_import_refuse((t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
+#define REFUSE(t, ...) aq_import_refuse(0, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
 
 static aq_status read_shape(const cJSON *shape, aq_stored *t, uint64_t *elements) {
     const cJSON *x;
