@@ -1,5 +1,6 @@
 /* gguf_model.c: what the keys of a GGUF file mean: figures, tokenizer, template; the tensors go to bind.c. */
 #include "frontend/import/gguf.h"
+#include "frontend/reasons.h"
 
 #include <math.h>
 #include <string.h>
@@ -35,12 +36,12 @@ static void take_vocabulary(const aq_gguf *g, aq_config *c) {
 static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) {
     aq_bytes family = text_of(g, "general.architecture"), name = text_of(g, "general.name");
     if (!is(family, "llama") && !is(family, "aquila"))
-        return aq_import_refuse(0, g->path, "key", "general.architecture", 20, "%s: expected \"llama\" or \"aquila\"",
+        return aq_import_refuse(AQ_WHY_GGUF_ARCHITECTURE, g->path, "key", "general.architecture", 20, "%s: expected \"llama\" or \"aquila\"",
                                 family.s ? "another architecture" : "missing");
     const aq_gguf_value *parts = aq_gguf_find(g, "split.count");
     double count = 0;
     if (parts && aq_gguf_number(parts, &count) && count > 1)
-        return aq_import_refuse(0, g->path, "key", "split.count", 11, "one of %.0f parts: expected a whole file (llama-gguf-split --merge joins them)", count);
+        return aq_import_refuse(AQ_WHY_GGUF_SPLIT, g->path, "key", "split.count", 11, "one of %.0f parts: expected a whole file (llama-gguf-split --merge joins them)", count);
     aq_config c;
     const char *prefix;
     AQ_TRY(aq_arena_string(arena, family.s, family.n, &prefix));
@@ -48,7 +49,7 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
     AQ_TRY(aq_figures_read(&s, &c));
     take_vocabulary(g, &c);
     if (c.V < 1 || c.V > 1 << 24)
-        return aq_import_refuse(0, g->path, "tensor", "token_embd.weight", 17, "missing or of no use: expected a matrix of 1 to 2^24 rows");
+        return aq_import_refuse(AQ_WHY_GGUF_EMBEDDING, g->path, "tensor", "token_embd.weight", 17, "missing or of no use: expected a matrix of 1 to 2^24 rows");
     if (c.bos >= c.V)
         c.bos = -1;
     if (c.eos >= c.V)
@@ -78,7 +79,7 @@ static aq_status read_id(const aq_gguf *g, const char *key, uint32_t n_vocab, in
     if (!v)
         return AQ_OK;
     if (!aq_gguf_number(v, &x) || !(x >= -1 && x <= UINT32_MAX) || x != floor(x))
-        return aq_import_refuse(0, g->path, "key", key, strlen(key), "not a token number");
+        return aq_import_refuse(AQ_WHY_GGUF_TOKEN_ID, g->path, "key", key, strlen(key), "not a token number");
     *out = x >= 0 && x < n_vocab ? (int32_t)x : -1;
     return AQ_OK;
 }
@@ -87,7 +88,7 @@ static aq_status read_flag(const aq_gguf *g, const char *key, uint8_t *out) {
     const aq_gguf_value *v = aq_gguf_find(g, key);
     double x;
     if (v && !aq_gguf_number(v, &x))
-        return aq_import_refuse(0, g->path, "key", key, strlen(key), "not true or false");
+        return aq_import_refuse(AQ_WHY_GGUF_FLAG, g->path, "key", key, strlen(key), "not true or false");
     *out = v && x != 0;
     return AQ_OK;
 }
@@ -98,7 +99,7 @@ static aq_status split_added(aq_arena *arena, const aq_gguf *g, aq_bytes *vocab,
     if (!types)
         return AQ_OK;
     if (types->type != AQ_GGUF_ARRAY || (types->element != AQ_GGUF_I32 && types->element != AQ_GGUF_U32) || types->n != n)
-        return aq_import_refuse(0, g->path, "key", types->key.s, types->key.n, "expected an array of %u 32-bit numbers, one for each token", n);
+        return aq_import_refuse(AQ_WHY_GGUF_TOKEN_TYPES, g->path, "key", types->key.s, types->key.n, "expected an array of %u 32-bit numbers, one for each token", n);
     aq_added_token *added = NULL;
     uint32_t count = 0;
     int32_t type;
@@ -129,7 +130,7 @@ static aq_status read_lists(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sour
     const aq_gguf_value *tokens = aq_gguf_find(g, "tokenizer.ggml.tokens"), *merges = aq_gguf_find(g, "tokenizer.ggml.merges");
     const aq_bytes *strings;
     if (!tokens || !merges)
-        return aq_import_refuse(0, g->path, "key", tokens ? "tokenizer.ggml.merges" : "tokenizer.ggml.tokens", 21, "missing: a gpt2 tokenizer needs it");
+        return aq_import_refuse(AQ_WHY_GGUF_NO_LISTS, g->path, "key", tokens ? "tokenizer.ggml.merges" : "tokenizer.ggml.tokens", 21, "missing: a gpt2 tokenizer needs it");
     AQ_TRY(aq_gguf_strings(arena, g, merges, &out->merges, &out->n_merges));
     AQ_TRY(aq_gguf_strings(arena, g, tokens, &strings, &out->n_vocab));
     aq_bytes *vocab = (aq_bytes *)(uintptr_t)strings; /* fresh in our arena */
@@ -195,7 +196,7 @@ aq_status aq_gguf_open(aq_checkpoint *c, const aq_file *file) {
     AQ_TRY(aq_import_bind(c, &g.tensors, c->path));
     AQ_TRY(aq_gguf_tokenizer(&c->arena, &g, &c->tokenizer, &c->tokenizer_note));
     if (c->tokenizer.n_vocab > (uint64_t)c->config.V)
-        return aq_import_refuse(0, c->path, "key", "tokenizer.ggml.tokens", 21, "%u tokens: expected at most the %lld rows of the embedding",
+        return aq_import_refuse(AQ_WHY_GGUF_TOKENS, c->path, "key", "tokenizer.ggml.tokens", 21, "%u tokens: expected at most the %lld rows of the embedding",
                                 c->tokenizer.n_vocab, (long long)c->config.V);
     aq_bytes chat = text_of(&g, "tokenizer.chat_template");
     if (chat.n)
