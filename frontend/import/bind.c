@@ -2,6 +2,7 @@
  * exactly once, with the shape that the figures say; a tensor that has no place in the architecture is refused, because leaving it out
  * would compute another model. Nothing is copied. Cost: names x rows of the table. */
 #include "frontend/import/internal.h"
+#include "frontend/reasons.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,16 +91,16 @@ static int is_redundant(const aq_config *c, aq_bytes name, uint32_t row, int fou
     return name.n > sizeof end - 1 && memcmp(name.s + name.n - (sizeof end - 1), end, sizeof end - 1) == 0;
 }
 
-#define REFUSE(t, ...) aq_import_refuse(0, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
+#define REFUSE(why, t, ...) aq_import_refuse(why, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
 
 static aq_status check_tensor(const aq_config *c, const aq_stored *t, uint32_t row) {
     int64_t want[2];
     aq_tensor_shape(c, row, want);
     aq_dtype_kind kind = aq_dtype_of(t->dtype)->kind;
     if (kind != AQ_KIND_FLOAT && kind != AQ_KIND_WEIGHT)
-        return REFUSE(t, "type %s: expected a floating-point or block-quantised type", aq_dtype_of(t->dtype)->name);
+        return REFUSE(AQ_WHY_TENSOR_KIND, t, "type %s: expected a floating-point or block-quantised type", aq_dtype_of(t->dtype)->name);
     if (want[1] == 0 && kind != AQ_KIND_FLOAT)
-        return REFUSE(t, "type %s: expected a floating-point type for the weight of a norm", aq_dtype_of(t->dtype)->name);
+        return REFUSE(AQ_WHY_TENSOR_NORM, t, "type %s: expected a floating-point type for the weight of a norm", aq_dtype_of(t->dtype)->name);
     int rank = want[1] ? 2 : 1;
     if (t->rank == rank && t->dim[0] == want[0] && (rank == 1 || t->dim[1] == want[1]))
         return AQ_OK;
@@ -110,12 +111,12 @@ static aq_status check_tensor(const aq_config *c, const aq_stored *t, uint32_t r
         snprintf(expected, sizeof expected, "%lld, %lld", (long long)want[0], (long long)want[1]);
     else
         snprintf(expected, sizeof expected, "%lld", (long long)want[0]);
-    return REFUSE(t, "shape [%s]: expected [%s]", found, expected);
+    return REFUSE(AQ_WHY_TENSOR_SHAPE, t, "shape [%s]: expected [%s]", found, expected);
 }
 
 static aq_status place(aq_checkpoint *c, const aq_stored *t, uint32_t row, int64_t layer, aq_naming naming, aq_tensor *slot) {
     if (slot->name)
-        return REFUSE(t, "occurs twice: expected once");
+        return REFUSE(AQ_WHY_TENSOR_TWICE, t, "occurs twice: expected once");
     AQ_TRY(check_tensor(&c->config, t, row));
     aq_tensor house = {.dtype = t->dtype, .rank = t->rank, .dim = {t->dim[0], t->rank > 1 ? t->dim[1] : 0}, .data = t->data, .bytes = t->bytes,
                        .rotate_half = naming == AQ_NAMING_HF && aq_tensor_rows[row].rotates};
@@ -134,7 +135,8 @@ static aq_status place_fused(aq_checkpoint *c, const aq_stored *t, aq_tensor *sl
     if (!*done)
         return AQ_OK;
     if (layer >= L || t->rank != 2 || t->dim[0] != (c->config.H + 2 * c->config.HKV) * c->config.DH)
-        return REFUSE(t, "layer %lld, %lld rows: expected a layer below %lld and the %lld rows of q, k and v", (long long)layer, (long long)t->dim[0],
+        return REFUSE(AQ_WHY_TENSOR_FUSED, t, "layer %lld, %lld rows: expected a layer below %lld and the %lld rows of q, k and v",
+                      (long long)layer, (long long)t->dim[0],
                       (long long)L, (long long)((c->config.H + 2 * c->config.HKV) * c->config.DH));
     for (uint32_t row = 0, k = 0; row < aq_tensor_rows_count && k < 3; row++) {
         if (strcmp(aq_tensor_rows[row].house, parts[k]) != 0)
@@ -176,7 +178,8 @@ static aq_status collect(aq_checkpoint *c, aq_tensor *slots, aq_naming naming, c
                 continue;
             }
             AQ_TRY(aq_tensor_house_name(&c->arena, row, layer, &house));
-            return aq_import_refuse(0, where, "tensor", house, strlen(house), "missing: expected it as %s.weight%s", r->name[naming],
+            return aq_import_refuse(AQ_WHY_TENSOR_MISSING, where, "tensor", house, strlen(house), "missing: expected it as %s.weight%s",
+                                    r->name[naming],
                                     r->layered ? " (# is the layer)" : "");
         }
     }
@@ -189,7 +192,8 @@ static aq_status collect(aq_checkpoint *c, aq_tensor *slots, aq_naming naming, c
 aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const char *where) {
     aq_naming naming = naming_of(stored);
     if (naming == AQ_NAMINGS)
-        return aq_import_refuse(0, where, "tensor", "tok_embeddings", 14, "missing: expected it as %s.weight, %s.weight or %s.weight",
+        return aq_import_refuse(AQ_WHY_TENSOR_EMBEDDING, where, "tensor", "tok_embeddings",
+                                14, "missing: expected it as %s.weight, %s.weight or %s.weight",
                                 aq_tensor_rows[0].name[0], aq_tensor_rows[0].name[1], aq_tensor_rows[0].name[2]);
     aq_tensor *slots;
     AQ_ALLOC(&c->arena, slots, (size_t)c->config.L * aq_tensor_rows_count);
@@ -206,9 +210,10 @@ aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const c
         if (fused)
             continue;
         if (!found)
-            return REFUSE(t, "has no place in this architecture: expected names like %s.weight", aq_tensor_rows[4].name[naming]);
+            return REFUSE(AQ_WHY_TENSOR_FOREIGN, t, "has no place in this architecture: expected names like %s.weight",
+                          aq_tensor_rows[4].name[naming]);
         if (layer >= c->config.L)
-            return REFUSE(t, "belongs to layer %lld: expected layers 0 to %lld", (long long)layer, (long long)c->config.L - 1);
+            return REFUSE(AQ_WHY_TENSOR_LAYER, t, "belongs to layer %lld: expected layers 0 to %lld", (long long)layer, (long long)c->config.L - 1);
         AQ_TRY(place(c, t, row, layer, naming, &slots[row * c->config.L + layer]));
     }
     return collect(c, slots, naming, where);

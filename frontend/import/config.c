@@ -1,6 +1,7 @@
 /* config.c: config.json, in Hugging Face's keys or FlagAI's, to figures. */
 #include "frontend/import/internal.h"
 #include "frontend/import/json.h"
+#include "frontend/reasons.h"
 
 #include <string.h>
 
@@ -42,16 +43,16 @@ static aq_status copy_text(aq_arena *arena, const cJSON *x, const char *otherwis
 
 static aq_status read_root(aq_arena *arena, const char *file, const cJSON *root, aq_config *out, aq_naming *out_naming) {
     if (!cJSON_IsObject(root))
-        return aq_fail(AQ_REFUSED, file, "not a JSON object: expected the figures of a model");
+        return aq_refuse(AQ_WHY_CONFIG_NO_OBJECT, file, "not a JSON object: expected the figures of a model");
     aq_naming naming = aq_json_get(root, "dim") && !aq_json_get(root, "hidden_size") ? AQ_NAMING_FLAGAI : AQ_NAMING_HF;
     const cJSON *type = aq_json_get(root, "model_type"), *tied = aq_json_get(root, "tie_word_embeddings"), *name = aq_json_get(root, "name");
     if (type && !(cJSON_IsString(type) && (strcmp(type->valuestring, "aquila") == 0 || strcmp(type->valuestring, "llama") == 0)))
-        return aq_import_refuse(0, file, "key", "model_type", 10, "another architecture: expected \"aquila\" or \"llama\"");
+        return aq_import_refuse(AQ_WHY_CONFIG_ARCHITECTURE, file, "key", "model_type", 10, "another architecture: expected \"aquila\" or \"llama\"");
     aq_figure_source s = {.file = file, .naming = naming, .prefix = "", .from = root, .get = get};
     aq_config c;
     AQ_TRY(aq_figures_read(&s, &c));
     if (tied && !cJSON_IsBool(tied))
-        return aq_import_refuse(0, file, "key", "tie_word_embeddings", 19, "not true or false");
+        return aq_import_refuse(AQ_WHY_CONFIG_TIED, file, "key", "tie_word_embeddings", 19, "not true or false");
     c.tied = cJSON_IsTrue(tied);
     drop_foreign_ids(&c);
     AQ_TRY(copy_text(arena, cJSON_IsString(name) ? name : aq_json_get(root, "_name_or_path"), "", &c.name));

@@ -3,6 +3,7 @@
  * One table of keys (figures.def), one look-up function per form: what a figure may be is said once, here, and every refusal names the
  * file and the key. Order: aq_figures_read = table, completions (defaults, FlagAI's width), rope scaling, what we do not support, bounds. */
 #include "frontend/import/internal.h"
+#include "frontend/reasons.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,26 +33,30 @@ static aq_figure look(const aq_figure_source *s, const char *key) {
 }
 
 /* "FILE:KEY: message" with the prefix written out. */
-#define REFUSE(s, key, ...) aq_import_refuse(0, (s)->file, "key", full_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
+#define REFUSE(why, s, key, ...) aq_import_refuse(why, (s)->file, "key", full_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
 static const char *full_key(const aq_figure_source *s, const char *key, char *room) {
     snprintf(room, 200, "%s%s", *key == '.' ? s->prefix : "", key);
     return room;
 }
 
+static aq_status missing(const aq_figure_source *s, const char *key, const char *expected) {
+    return REFUSE(AQ_WHY_FIGURE_MISSING, s, key, "missing: expected %s", expected);
+}
+
 static aq_status read_size(const aq_figure_source *s, const char *key, aq_figure f, int64_t *out) {
     if (f.kind != AQ_FIGURE_NUMBER)
-        return REFUSE(s, key, "not one number: expected a whole number");
+        return REFUSE(AQ_WHY_FIGURE_NO_NUMBER, s, key, "not one number: expected a whole number");
     if (!(f.number >= 1 && f.number <= LARGEST) || f.number != floor(f.number))
-        return REFUSE(s, key, "%.17g: expected a whole number from 1 to %d", f.number, LARGEST);
+        return REFUSE(AQ_WHY_FIGURE_SIZE, s, key, "%.17g: expected a whole number from 1 to %d", f.number, LARGEST);
     *out = (int64_t)f.number;
     return AQ_OK;
 }
 
 static aq_status read_real(const aq_figure_source *s, const char *key, aq_figure f, double *out) {
     if (f.kind != AQ_FIGURE_NUMBER)
-        return REFUSE(s, key, "not a number: expected a positive number");
+        return REFUSE(AQ_WHY_FIGURE_NO_REAL, s, key, "not a number: expected a positive number");
     if (!(f.number > 0 && f.number <= 1e12))
-        return REFUSE(s, key, "%.17g: expected a number above 0, at most 1e12", f.number);
+        return REFUSE(AQ_WHY_FIGURE_REAL, s, key, "%.17g: expected a number above 0, at most 1e12", f.number);
     *out = f.number;
     return AQ_OK;
 }
@@ -63,7 +68,7 @@ static aq_status read_id(const aq_figure_source *s, const char *key, aq_figure f
     if (f.kind == AQ_FIGURE_OTHER)
         f = look(s, first);
     if (f.kind != AQ_FIGURE_NUMBER || !(f.number >= -1 && f.number <= INT32_MAX) || f.number != floor(f.number))
-        return REFUSE(s, key, "not a token number: expected a whole number from -1 to %d", INT32_MAX);
+        return REFUSE(AQ_WHY_FIGURE_TOKEN_ID, s, key, "not a token number: expected a whole number from -1 to %d", INT32_MAX);
     *out = (int32_t)f.number;
     return AQ_OK;
 }
@@ -96,11 +101,11 @@ static aq_status flagai_width(const aq_figure_source *s, aq_config *c) {
     int64_t multiple = 0, width = 8 * c->D / 3;
     aq_figure f = look(s, "multiple_of");
     if (f.kind == AQ_FIGURE_ABSENT)
-        return REFUSE(s, "multiple_of", "missing: expected the figure that the feed-forward width is a multiple of (256 for Aquila-7B)");
+        return missing(s, "multiple_of", "the figure that the feed-forward width is a multiple of (256 for Aquila-7B)");
     AQ_TRY(read_size(s, "multiple_of", f, &multiple));
     c->F = (width + multiple - 1) / multiple * multiple;
     if (c->F > LARGEST)
-        return REFUSE(s, "multiple_of", "gives a feed-forward width of %lld: expected at most %d", (long long)c->F, LARGEST);
+        return REFUSE(AQ_WHY_FIGURE_WIDTH, s, "multiple_of", "gives a feed-forward width of %lld: expected at most %d", (long long)c->F, LARGEST);
     return AQ_OK;
 }
 
@@ -108,19 +113,20 @@ static aq_status complete(const aq_figure_source *s, aq_config *c) {
     static const size_t needed[] = {offsetof(aq_config, D), offsetof(aq_config, L), offsetof(aq_config, H), offsetof(aq_config, max_length)};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (*(int64_t *)(void *)((char *)c + needed[i]) == 0)
-            return REFUSE(s, key_of(s, needed[i]), "missing: expected a whole number");
+            return missing(s, key_of(s, needed[i]), "a whole number");
     if (c->eps == 0)
-        return REFUSE(s, key_of(s, offsetof(aq_config, eps)), "missing: expected the epsilon of the norms");
+        return missing(s, key_of(s, offsetof(aq_config, eps)), "the epsilon of the norms");
     if (c->V == 0 && s->naming != AQ_NAMING_GGUF) /* there the embedding says it */
-        return REFUSE(s, "vocab_size", "missing: expected a whole number");
+        return missing(s, "vocab_size", "a whole number");
     if (c->F == 0 && s->naming == AQ_NAMING_FLAGAI)
         AQ_TRY(flagai_width(s, c));
     if (c->F == 0)
-        return REFUSE(s, key_of(s, offsetof(aq_config, F)), "missing: expected a whole number");
+        return missing(s, key_of(s, offsetof(aq_config, F)), "a whole number");
     if (c->HKV == 0)
         c->HKV = c->H;
     if (c->DH == 0 && c->D % c->H)
-        return REFUSE(s, key_of(s, offsetof(aq_config, H)), "%lld heads do not divide the width %lld: expected a divisor, or the head's own width",
+        return REFUSE(AQ_WHY_FIGURE_HEADS, s, key_of(s, offsetof(aq_config, H)),
+                      "%lld heads do not divide the width %lld: expected a divisor, or the head's own width",
                       (long long)c->H, (long long)c->D);
     if (c->DH == 0)
         c->DH = c->D / c->H;
@@ -151,11 +157,11 @@ static aq_status read_scaling(const aq_figure_source *s, aq_config *c) {
     else if (text_is(type, "dynamic"))
         c->scaling = AQ_ROPE_DYNAMIC;
     else
-        return REFUSE(s, type_key, "rope scaling \"%.*s\" is not supported: expected linear, dynamic or none",
+        return REFUSE(AQ_WHY_FIGURE_SCALING, s, type_key, "rope scaling \"%.*s\" is not supported: expected linear, dynamic or none",
                       type.kind == AQ_FIGURE_TEXT && type.text.n < 40 ? (int)type.text.n : 0, type.text.s ? type.text.s : "");
     factor = look(s, factor_key);
     if (factor.kind == AQ_FIGURE_ABSENT)
-        return REFUSE(s, factor_key, "missing: expected the factor of the rope scaling");
+        return missing(s, factor_key, "the factor of the rope scaling");
     return read_real(s, factor_key, factor, &c->scaling_factor);
 }
 
@@ -169,34 +175,38 @@ static aq_status check_supported(const aq_figure_source *s, const aq_config *c) 
             continue;
         aq_figure f = look(s, flags[i].key);
         if (f.kind != AQ_FIGURE_ABSENT && !(f.kind != AQ_FIGURE_TEXT && f.kind != AQ_FIGURE_OTHER && f.number == 0))
-            return REFUSE(s, flags[i].key, "the model has %s: expected none in this architecture", flags[i].why);
+            return REFUSE(AQ_WHY_FIGURE_EXTRAS, s, flags[i].key, "the model has %s: expected none in this architecture", flags[i].why);
     }
     if (s->naming != AQ_NAMING_GGUF) {
         aq_figure act = look(s, "hidden_act"), quant = look(s, "quantization_config");
         if (act.kind != AQ_FIGURE_ABSENT && !text_is(act, "silu"))
-            return REFUSE(s, "hidden_act", "another activation: expected \"silu\"");
+            return REFUSE(AQ_WHY_FIGURE_ACTIVATION, s, "hidden_act", "another activation: expected \"silu\"");
         if (quant.kind != AQ_FIGURE_ABSENT)
-            return REFUSE(s, "quantization_config", "weights quantised by another tool: expected plain weights, or a GGUF file");
+            return REFUSE(AQ_WHY_FIGURE_QUANTISED, s, "quantization_config",
+                          "weights quantised by another tool: expected plain weights, or a GGUF file");
         return AQ_OK;
     }
     static const char *const widths[] = {".rope.dimension_count", ".attention.value_length"};
     for (size_t i = 0; i < 2; i++) {
         aq_figure f = look(s, widths[i]);
         if (f.kind != AQ_FIGURE_ABSENT && !(f.kind == AQ_FIGURE_NUMBER && f.number == (double)c->DH))
-            return REFUSE(s, widths[i], "differs from the head's width: expected %lld", (long long)c->DH);
+            return REFUSE(AQ_WHY_FIGURE_HEAD_WIDTH, s, widths[i], "differs from the head's width: expected %lld", (long long)c->DH);
     }
     return AQ_OK;
 }
 
 static aq_status check(const aq_figure_source *s, aq_config *c) {
     if (c->L > MOST_LAYERS)
-        return REFUSE(s, key_of(s, offsetof(aq_config, L)), "%lld: expected at most %d layers", (long long)c->L, MOST_LAYERS);
+        return REFUSE(AQ_WHY_FIGURE_LAYERS, s, key_of(s, offsetof(aq_config, L)), "%lld: expected at most %d layers", (long long)c->L, MOST_LAYERS);
     if (c->H % c->HKV)
-        return REFUSE(s, key_of(s, offsetof(aq_config, HKV)), "%lld: expected a divisor of the %lld heads", (long long)c->HKV, (long long)c->H);
+        return REFUSE(AQ_WHY_FIGURE_KV_HEADS, s, key_of(s, offsetof(aq_config, HKV)), "%lld: expected a divisor of the %lld heads",
+                      (long long)c->HKV, (long long)c->H);
     if (c->DH % 2)
-        return REFUSE(s, key_of(s, offsetof(aq_config, DH)), "a head's width of %lld: expected an even number", (long long)c->DH);
+        return REFUSE(AQ_WHY_FIGURE_ODD_HEAD, s, key_of(s, offsetof(aq_config, DH)), "a head's width of %lld: expected an even number",
+                      (long long)c->DH);
     if (c->H * c->DH > LARGEST)
-        return REFUSE(s, key_of(s, offsetof(aq_config, DH)), "%lld heads of %lld: expected at most %d in all", (long long)c->H, (long long)c->DH,
+        return REFUSE(AQ_WHY_FIGURE_LARGE_HEADS, s, key_of(s, offsetof(aq_config, DH)), "%lld heads of %lld: expected at most %d in all",
+                      (long long)c->H, (long long)c->DH,
                       LARGEST);
     return AQ_OK;
 }

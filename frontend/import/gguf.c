@@ -209,7 +209,8 @@ static aq_status refuse_type(const char *path, aq_bytes name, uint32_t number) {
         if (aq_dtype_of((aq_dtype)t)->gguf >= 0)
             snprintf(known + strlen(known), sizeof known - strlen(known), " %s (%d)", aq_dtype_of((aq_dtype)t)->name,
                      aq_dtype_of((aq_dtype)t)->gguf);
-    return aq_import_refuse(AQ_WHY_GGUF_TENSOR_TYPE, path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s", number, foreign_type(number),
+    return aq_import_refuse(AQ_WHY_GGUF_TENSOR_TYPE, path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s",
+                            number, foreign_type(number),
                             known);
 }
 
@@ -225,7 +226,8 @@ static aq_status read_tensor(reader *r, aq_stored *t, uint64_t *offset) {
     for (uint32_t i = 0; i < rank; i++) {
         AQ_TRY(take_u64(r, "a tensor's shape", &dim));
         if (dim < 1 || __builtin_mul_overflow(elements, dim, &elements) || elements > INT64_MAX / 16)
-            return aq_import_refuse(AQ_WHY_GGUF_AXIS, r->path, "tensor", t->name.s, t->name.n, "an axis of %llu: expected a size above 0 that fits memory",
+            return aq_import_refuse(AQ_WHY_GGUF_AXIS, r->path, "tensor",
+                                    t->name.s, t->name.n, "an axis of %llu: expected a size above 0 that fits memory",
                                     (unsigned long long)dim);
         t->dim[rank - 1 - i] = (int64_t)dim;
     }
@@ -237,7 +239,8 @@ static aq_status read_tensor(reader *r, aq_stored *t, uint64_t *offset) {
         return refuse_type(r->path, t->name, number);
     uint64_t row = (uint64_t)t->dim[rank - 1];
     if (row % aq_dtype_of(t->dtype)->block)
-        return aq_import_refuse(AQ_WHY_GGUF_BLOCK, r->path, "tensor", t->name.s, t->name.n, "rows of %llu elements: expected a multiple of the block of %s, %u",
+        return aq_import_refuse(AQ_WHY_GGUF_BLOCK, r->path, "tensor",
+                                t->name.s, t->name.n, "rows of %llu elements: expected a multiple of the block of %s, %u",
                                 (unsigned long long)row, aq_dtype_of(t->dtype)->name, aq_dtype_of(t->dtype)->block);
     return aq_dtype_bytes(t->dtype, elements, r->path, &t->bytes);
 }
@@ -284,7 +287,8 @@ static aq_status read_tensors(aq_arena *arena, reader *r, uint64_t count, aq_ggu
     for (uint64_t i = 0; i < count; i++) {
         aq_stored *t = &g->tensors.at[i];
         if (offset[i] % alignment)
-            return aq_import_refuse(AQ_WHY_GGUF_OFFSET, r->path, "tensor", t->name.s, t->name.n, "offset %llu: expected a multiple of the alignment of %zu",
+            return aq_import_refuse(AQ_WHY_GGUF_OFFSET, r->path, "tensor",
+                                    t->name.s, t->name.n, "offset %llu: expected a multiple of the alignment of %zu",
                                     (unsigned long long)offset[i], alignment);
         if (start > r->size || offset[i] > r->size - start || t->bytes > r->size - start - offset[i])
             return aq_import_refuse(AQ_WHY_GGUF_DATA, r->path, "tensor", t->name.s, t->name.n,

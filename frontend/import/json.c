@@ -2,6 +2,7 @@
  * the parse end it gives is turned into a line and a column. */
 #include "frontend/import/json.h"
 
+#include "frontend/reasons.h"
 #include "ir/memory.h"
 
 #include <math.h>
@@ -46,7 +47,8 @@ aq_status aq_json_parse(const char *file, const char *text, size_t n, cJSON **ou
     }
     char place[512];
     snprintf(place, sizeof place, "%.440s:%zu:%zu", file, line, column);
-    return aq_fail(AQ_REFUSED, place, "%s", root ? "text after the JSON value: expected the end of the file" : "not JSON: expected a value here");
+    return root ? aq_refuse(AQ_WHY_JSON_REST, place, "text after the JSON value: expected the end of the file")
+                : aq_refuse(AQ_WHY_JSON, place, "not JSON: expected a value here");
 }
 
 const cJSON *aq_json_get(const cJSON *object, const char *key) { return cJSON_GetObjectItemCaseSensitive(object, key); }

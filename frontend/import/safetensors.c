@@ -3,6 +3,7 @@
  * the file's end. */
 #include "frontend/import/internal.h"
 #include "frontend/import/json.h"
+#include "frontend/reasons.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,19 +11,19 @@
 
 enum { LONGEST_HEADER = 100000000 }; /* the format's own limit */
 
-#define REFUSE(t, ...) aq_import_refuse(0, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
+#define REFUSE(why, t, ...) aq_import_refuse(why, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
 
 static aq_status read_shape(const cJSON *shape, aq_stored *t, uint64_t *elements) {
     const cJSON *x;
     if (!cJSON_IsArray(shape))
-        return REFUSE(t, "no shape: expected a list of sizes");
+        return REFUSE(AQ_WHY_SAFETENSORS_SHAPE, t, "no shape: expected a list of sizes");
     *elements = 1;
     cJSON_ArrayForEach(x, shape) {
         int64_t dim;
         if (t->rank == 4)
-            return REFUSE(t, "more than 4 axes");
+            return REFUSE(AQ_WHY_SAFETENSORS_RANK, t, "more than 4 axes");
         if (!aq_json_whole(x, &dim) || dim < 1 || __builtin_mul_overflow(*elements, (uint64_t)dim, elements) || *elements > INT64_MAX / 16)
-            return REFUSE(t, "axis %u of its shape: expected a whole number above 0 that fits memory", t->rank);
+            return REFUSE(AQ_WHY_SAFETENSORS_AXIS, t, "axis %u of its shape: expected a whole number above 0 that fits memory", t->rank);
         t->dim[t->rank++] = dim;
     }
     return AQ_OK;
@@ -32,15 +33,18 @@ static aq_status read_offsets(const cJSON *offsets, const unsigned char *data, s
     int64_t begin, end;
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !aq_json_whole(offsets->child, &begin) ||
         !aq_json_whole(offsets->child->next, &end))
-        return REFUSE(t, "no data_offsets: expected [begin, end]");
+        return REFUSE(AQ_WHY_SAFETENSORS_NO_OFFSETS, t, "no data_offsets: expected [begin, end]");
     if (begin < 0 || end < begin || (uint64_t)end > size)
-        return REFUSE(t, "data_offsets [%lld, %lld]: expected them inside the %zu bytes of data", (long long)begin, (long long)end, size);
+        return REFUSE(AQ_WHY_SAFETENSORS_OFFSETS, t, "data_offsets [%lld, %lld]: expected them inside the %zu bytes of data",
+                      (long long)begin, (long long)end, size);
     if ((uint64_t)(end - begin) != t->bytes)
-        return REFUSE(t, "data_offsets hold %lld bytes: expected %zu for its shape and type", (long long)(end - begin), t->bytes);
+        return REFUSE(AQ_WHY_SAFETENSORS_SIZE, t, "data_offsets hold %lld bytes: expected %zu for its shape and type",
+                      (long long)(end - begin), t->bytes);
     t->data = data + begin;
     size_t align = aq_dtype_of(t->dtype)->bytes;
     if ((uintptr_t)t->data % align)
-        return REFUSE(t, "its data begin at an odd place: expected a multiple of %zu bytes (save the file again with safetensors 0.3 or newer)",
+        return REFUSE(AQ_WHY_SAFETENSORS_ODD_PLACE, t,
+                      "its data begin at an odd place: expected a multiple of %zu bytes (save the file again with safetensors 0.3 or newer)",
                       align);
     return AQ_OK;
 }
@@ -54,10 +58,10 @@ static aq_status read_tensor(aq_arena *arena, const char *path, const cJSON *ent
     const cJSON *dtype = aq_json_get(entry, "dtype");
     uint64_t elements = 0;
     if (!cJSON_IsString(dtype))
-        return REFUSE(t, "no dtype: expected the name of one");
+        return REFUSE(AQ_WHY_SAFETENSORS_NO_DTYPE, t, "no dtype: expected the name of one");
     t->dtype = aq_dtype_by_safetensors(dtype->valuestring, strlen(dtype->valuestring));
     if (t->dtype == AQ_DTYPE_NONE)
-        return REFUSE(t, "type %.20s is not supported: expected F32, F16, BF16 or F64", dtype->valuestring);
+        return REFUSE(AQ_WHY_SAFETENSORS_DTYPE, t, "type %.20s is not supported: expected F32, F16, BF16 or F64", dtype->valuestring);
     AQ_TRY(read_shape(aq_json_get(entry, "shape"), t, &elements));
     AQ_TRY(aq_dtype_bytes(t->dtype, elements, path, &t->bytes));
     return read_offsets(aq_json_get(entry, "data_offsets"), data, size, t);
@@ -72,7 +76,7 @@ static aq_status read_header(aq_arena *arena, const char *path, const cJSON *roo
     const cJSON *entry;
     uint32_t first = out->n;
     if (!cJSON_IsObject(root))
-        return aq_fail(AQ_REFUSED, path, "the header is no JSON object");
+        return aq_refuse(AQ_WHY_SAFETENSORS_NO_OBJECT, path, "the header is no JSON object");
     cJSON_ArrayForEach(entry, root) {
         if (strcmp(entry->string, "__metadata__") == 0)
             continue;
@@ -84,17 +88,19 @@ static aq_status read_header(aq_arena *arena, const char *path, const cJSON *roo
         qsort(out->at + first, out->n - first, sizeof *out->at, by_data);
     for (uint32_t i = first + 1; i < out->n; i++)
         if ((size_t)(out->at[i].data - out->at[i - 1].data) < out->at[i - 1].bytes)
-            return REFUSE(&out->at[i], "its data overlap those of %.80s", out->at[i - 1].name.s);
+            return REFUSE(AQ_WHY_SAFETENSORS_OVERLAP, &out->at[i], "its data overlap those of %.80s", out->at[i - 1].name.s);
     return AQ_OK;
 }
 
 aq_status aq_safetensors_read(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out) {
     uint64_t n;
     if (file->size < 8)
-        return aq_fail(AQ_REFUSED, path, "%zu bytes: expected a safetensors file, which begins with 8 bytes of header length", file->size);
+        return aq_refuse(AQ_WHY_SAFETENSORS_SHORT, path, "%zu bytes: expected a safetensors file, which begins with 8 bytes of header length",
+                         file->size);
     memcpy(&n, file->bytes, 8);
     if (n > LONGEST_HEADER || n > file->size - 8)
-        return aq_fail(AQ_REFUSED, path, "a header of %llu bytes in a file of %zu: expected a safetensors file, whole", (unsigned long long)n,
+        return aq_refuse(AQ_WHY_SAFETENSORS_HEADER, path, "a header of %llu bytes in a file of %zu: expected a safetensors file, whole",
+                         (unsigned long long)n,
                        file->size);
     cJSON *root;
     char place[512];

@@ -51,3 +51,108 @@ def make_125(d): return gguf(d, lambda g: g.keys.update({"tokenizer.ggml.token_t
 def make_126(d): return gguf(d, lambda g: g.keys.pop("tokenizer.ggml.merges"))
 def make_127(d): return gguf(d, lambda g: (g.keys.update({"tokenizer.ggml.tokens": strings(*"abcdefg")}), g.keys.pop("tokenizer.ggml.token_type"),
                                           g.keys.update({"tokenizer.ggml.merges": strings()})))
+
+
+# ---- 200: safetensors ----
+
+def hf(folder, change, naming="hf"):
+    m = Hf()
+    change(m)
+    return ["show", "--json", m.save(folder)]
+
+
+def header(edit, name="model.norm.weight"):
+    """A folder in whose safetensors header the entry of a tensor is edited."""
+    return lambda m: setattr(m, "change", lambda h: edit(h[name]))
+
+
+def overlap(h):
+    h["model.norm.weight"]["data_offsets"] = [0, 64]
+
+
+def odd_place(m):
+    m.tensors["model.norm.weight"][0] = "F32"
+    m.tensors["model.norm.weight"][2] = bytes(128)
+    m.header = None
+    m.size = None
+    old = m.safetensors
+    m.safetensors = lambda: (lambda b: struct.pack("<Q", struct.unpack("<Q", b[:8])[0] + 1) + b[8:8 + struct.unpack("<Q", b[:8])[0]] + b" " +
+                             b[8 + struct.unpack("<Q", b[:8])[0]:])(old())
+
+
+def make_201(d): return hf(d, lambda m: m.files.update({"model.safetensors": b"\2\0\0\0"}))
+def make_202(d): return hf(d, lambda m: setattr(m, "size", 1 << 40))
+def make_203(d): return hf(d, lambda m: setattr(m, "header", "[]"))
+def make_204(d): return hf(d, header(lambda e: e.pop("dtype")))
+def make_205(d): return hf(d, header(lambda e: e.update(dtype="F8_E4M3")))
+def make_206(d): return hf(d, header(lambda e: e.pop("shape")))
+def make_207(d): return hf(d, header(lambda e: e.update(shape=[1, 1, 1, 1, 32])))
+def make_208(d): return hf(d, header(lambda e: e.update(shape=[-32])))
+def make_209(d): return hf(d, header(lambda e: e.update(data_offsets=[0])))
+def make_210(d): return hf(d, header(lambda e: e.update(data_offsets=[0, 1 << 50])))
+def make_211(d): return hf(d, header(lambda e: e.update(data_offsets=[0, 2])))
+def make_212(d): return hf(d, odd_place)
+def make_213(d): return hf(d, lambda m: setattr(m, "change", overlap))
+
+
+# ---- 300: JSON and figures ----
+
+def config(d, **figures):
+    """Only the figures are looked at before the fault is found; None takes one out."""
+    def change(m):
+        for k, v in figures.items():
+            m.config.update({k: v}) if v is not None else m.config.pop(k)
+    return hf(d, change)
+
+
+def flagai(d, **figures):
+    return hf(d, lambda m: setattr(m, "config", {"dim": 32, "n_layers": 1, "n_heads": 2, "multiple_of": 32, "vocab_size": 6, "max_seq_len": 64,
+                                                 "norm_eps": 1e-5, **figures}))
+
+
+def make_301(d): return hf(d, lambda m: setattr(m, "config", '{"hidden_size": 32,'))
+def make_302(d): return hf(d, lambda m: setattr(m, "config", '{"hidden_size": 32} {}'))
+def make_310(d): return hf(d, lambda m: setattr(m, "config", "[32]"))
+def make_311(d): return config(d, model_type="mamba")
+def make_312(d): return config(d, tie_word_embeddings="yes")
+def make_313(d): return config(d, num_hidden_layers=None)
+def make_314(d): return config(d, hidden_size="32")
+def make_315(d): return config(d, hidden_size=32.5)
+def make_316(d): return config(d, rms_norm_eps=True)
+def make_317(d): return config(d, rms_norm_eps=-1e-5)
+def make_318(d): return config(d, bos_token_id=1.5)
+def make_319(d): return flagai(d, dim=1 << 24)
+def make_320(d): return config(d, hidden_size=33)
+def make_321(d): return config(d, num_attention_heads=4, num_key_value_heads=3)
+def make_322(d): return config(d, head_dim=15)
+def make_323(d): return config(d, head_dim=1 << 24)
+def make_324(d): return gguf(d, key("llama.rope.dimension_count", U32, 8))
+def make_325(d): return config(d, num_hidden_layers=4097)
+def make_326(d): return config(d, rope_scaling={"rope_type": "yarn", "factor": 2.0})
+def make_327(d): return config(d, attention_bias=True)
+def make_328(d): return config(d, hidden_act="gelu")
+def make_329(d): return config(d, quantization_config={"quant_method": "gptq"})
+
+
+# ---- 820: tensors ----
+
+def rename(old, new):
+    return lambda m: m.tensors.update({new: m.tensors.pop(old)})
+
+
+def fused(m):
+    flagai_names = {"model.embed_tokens": "tok_embeddings", "model.norm": "norm"}
+    m.config = {"dim": 32, "n_layers": 1, "n_heads": 2, "multiple_of": 32, "vocab_size": 6, "max_seq_len": 64, "norm_eps": 1e-5}
+    m.tensors = {flagai_names[n[:-7]] + ".weight": t for n, t in m.tensors.items() if n[:-7] in flagai_names}
+    m.tensors["layers.0.attention.Wqkv.weight"] = ["F16", [64, 32], bytes(64 * 32 * 2)]
+
+
+def make_821(d): return hf(d, rename("model.embed_tokens.weight", "model.wte.weight"))
+def make_822(d): return hf(d, lambda m: m.tensors.pop("model.norm.weight"))
+def make_823(d): return gguf(d, lambda g: g.tensors.update({b"blk.0.attn_q.weight": g.tensors["blk.0.attn_q.weight"]}))
+def make_824(d): return hf(d, lambda m: m.tensors.update({"model.layers.0.extra.weight": ["F16", [1], bytes(2)]}))
+def make_825(d): return hf(d, rename("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"))
+def make_826(d): return hf(d, lambda m: m.tensors["model.norm.weight"].__setitem__(slice(1, 3), [[16], bytes(32)]))
+def make_827(d): return hf(d, lambda m: m.tensors["model.norm.weight"].__setitem__(slice(0, 3), ["I32", [32], bytes(128)]))
+def make_828(d): return gguf(d, tensor(slice(1, 3), [8, bytes(34)], "output_norm.weight"))
+def make_829(d): return hf(d, fused)
