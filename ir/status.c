@@ -49,6 +49,12 @@ aq_status aq_refuse(int reason, const char *place, const char *format, ...) {
     return AQ_REFUSED;
 }
 
+aq_status aq_refuse_as(int reason, aq_status code) {
+    if (code == AQ_REFUSED && last_reason == 0)
+        last_reason = reason;
+    return code;
+}
+
 int aq_error_reason(void) { return last_reason; }
 
 aq_status aq_fail_prefix(aq_status code, const char *prefix) {

@@ -32,6 +32,8 @@ aq_status aq_fail(aq_status code, const char *place, const char *format, ...) AQ
 /* aq_fail(AQ_REFUSED, ...) with the number of the reason: the tables of reasons belong to the folders that refuse (frontend/reasons.def).
  * One number, one cause, one file in tests/bad/. */
 aq_status aq_refuse(int reason, const char *place, const char *format, ...) AQ_PRINTF(3, 4);
+/* The number for a refusal that a folder below has given without one: as the callee's code comes, with its message. */
+aq_status aq_refuse_as(int reason, aq_status code);
 int aq_error_reason(void); /* of this thread's last failure; 0 if it gave none. aq_fail_prefix keeps it */
 
 /* The message of this thread's last aq_fail, "PLACE: what is wrong: what was expected"; "" if there was none. Valid until
