@@ -197,7 +197,7 @@ static aq_status open_model(aq_engine *e, const char *model) {
         AQ_TRY(aq_rt_plan_load(model, &e->plan));
     fill_limits(e);
     if (is_ref && !is_plan)
-        return aq_engine_ref_open(&e->c, &co, e->limits.context, e->limits.threads, &e->ref);
+        return aq_engine_ref_open(&e->c, &co, e->limits.context, e->limits.sequences, e->limits.threads, &e->ref);
     if (!is_plan)
         AQ_TRY(compile_plan(e, &co));
     return e->o.compile_only ? AQ_OK : bind_and_open(e);
@@ -235,21 +235,18 @@ void aq_engine_close(aq_engine *e) {
 /* --- use ----------------------------------------------------------------------------------------------------------------------------- */
 
 aq_status aq_engine_feed(aq_engine *e, int64_t seq, const int32_t *tokens, int64_t n, int64_t n_want, const float **out_logits) {
-    if (!e->ref)
-        return aq_rt_feed(e->session, seq, tokens, n, n_want, out_logits);
-    if (seq)
-        return aq_fail(AQ_REFUSED, NULL, "sequence %" PRId64 ": target ref has one", seq);
-    return aq_engine_ref_feed(e->ref, tokens, n, n_want, out_logits);
+    return e->ref ? aq_engine_ref_feed(e->ref, seq, tokens, n, n_want, out_logits) : aq_rt_feed(e->session, seq, tokens, n, n_want, out_logits);
+}
+
+aq_status aq_engine_step(aq_engine *e, const int32_t *tokens, const int64_t *seq, const uint8_t *want, int64_t n, const float **out_logits) {
+    return e->ref ? aq_engine_ref_step(e->ref, tokens, seq, want, n, out_logits) : aq_rt_step(e->session, tokens, seq, want, n, out_logits);
 }
 
 aq_status aq_engine_truncate(aq_engine *e, int64_t seq, int64_t length) {
-    if (!e->ref)
-        return aq_rt_truncate(e->session, seq, length);
-    aq_engine_ref_truncate(e->ref, length);
-    return AQ_OK;
+    return e->ref ? aq_engine_ref_truncate(e->ref, seq, length) : aq_rt_truncate(e->session, seq, length);
 }
 
-int64_t aq_engine_length(const aq_engine *e, int64_t seq) { return e->ref ? aq_engine_ref_length(e->ref) : aq_rt_length(e->session, seq); }
+int64_t aq_engine_length(const aq_engine *e, int64_t seq) { return e->ref ? aq_engine_ref_length(e->ref, seq) : aq_rt_length(e->session, seq); }
 
 void aq_engine_interrupt(aq_engine *e) {
     if (e->session)

@@ -33,8 +33,9 @@ typedef struct aq_engine aq_engine;
 AQ_MUST_USE aq_status aq_engine_open(const char *model, const aq_engine_options *o, aq_engine **out);
 void aq_engine_close(aq_engine *e);
 
-/* As aq_rt_feed for sequence 0 .. sequences - 1 (ref: only 0). */
+/* As aq_rt_feed and aq_rt_step, sequences 0 .. sequences - 1. */
 AQ_MUST_USE aq_status aq_engine_feed(aq_engine *e, int64_t seq, const int32_t *tokens, int64_t n, int64_t n_want, const float **out_logits);
+AQ_MUST_USE aq_status aq_engine_step(aq_engine *e, const int32_t *tokens, const int64_t *seq, const uint8_t *want, int64_t n, const float **out_logits);
 AQ_MUST_USE aq_status aq_engine_truncate(aq_engine *e, int64_t seq, int64_t length);
 int64_t aq_engine_length(const aq_engine *e, int64_t seq);
 void aq_engine_interrupt(aq_engine *e); /* from a signal handler */

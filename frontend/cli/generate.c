@@ -1,8 +1,7 @@
-/* generate.c: the loop around aq_engine_feed. Order of a turn: find what the cache already holds of the prompt, forget the rest, feed what is
- * new, then sample, decode, match stop texts, feed back. All memory for max_new tokens is taken before the first. */
+/* generate.c: the writer, and the loop around aq_engine_feed. Order of a turn: find what the cache already holds of the prompt, forget the
+ * rest, feed what is new, then sample, decode, match stop texts, feed back. All memory for max_new tokens is taken before the first. */
 #include "frontend/cli/generate.h"
 
-#include "frontend/chat/stop.h"
 #include "frontend/cli/common.h"
 #include "ir/clock.h"
 #include "ir/memory.h"
@@ -81,70 +80,97 @@ static aq_status prefill(const aq_generation *g, const int32_t *prompt, size_t n
     return status;
 }
 
-/* One token into the answer: its text, or the reason to stop in *done. */
-static aq_status take(const aq_generation *g, aq_answer *a, int32_t id, double logprob, aq_decoder *decoder, aq_stop_matcher *matcher, int *done) {
-    if (is_stop_id(g, id)) {
+/* ---- the writer ---- */
+
+aq_status aq_writer_open(const aq_generation *g, int64_t n, int64_t positions, aq_answer *a, aq_writer *w) {
+    void *block;
+    *a = (aq_answer){.reason = AQ_STOP_LENGTH};
+    *w = (aq_writer){.g = g, .answer = a, .decoder = aq_decoder_open(g->tokenizer, 1), .matcher = aq_stop_open(g->stops, g->n_stops)};
+    w->room = g->max_new < positions - n ? g->max_new : positions - n;
+    w->room = w->room > 0 ? w->room : 0;
+    w->done = w->room == 0;
+    AQ_TRY(reserve(&a->tokens, (size_t)w->room));
+    AQ_TRY(aq_mem_alloc((size_t)w->room * sizeof *a->logprobs + 1, &block));
+    a->logprobs = block;
+    return AQ_OK;
+}
+
+/* One token into the answer: its text, or the reason to stop. */
+static aq_status take(aq_writer *w, int32_t id, double logprob) {
+    aq_answer *a = w->answer;
+    if (is_stop_id(w->g, id)) {
         a->reason = AQ_STOP_EOS;
-        *done = 1;
+        w->done = 1;
         return AQ_OK;
     }
     a->logprobs[a->tokens.n] = logprob;
     a->tokens.at[a->tokens.n++] = id;
-    if (g->tokenizer) {
-        aq_bytes text, certain;
-        AQ_TRY(aq_decoder_push(decoder, id, &text));
-        AQ_TRY(aq_stop_push(matcher, text, &certain));
-        AQ_TRY(give(g, a, certain));
-        if (matcher->is_stopped) {
-            a->reason = AQ_STOP_STOP;
-            *done = 1;
-            return AQ_OK;
-        }
+    w->done = (int64_t)a->tokens.n >= w->room;
+    if (!w->g->tokenizer)
+        return AQ_OK;
+    aq_bytes text, certain;
+    AQ_TRY(aq_decoder_push(&w->decoder, id, &text));
+    AQ_TRY(aq_stop_push(&w->matcher, text, &certain));
+    AQ_TRY(give(w->g, a, certain));
+    if (w->matcher.is_stopped) {
+        a->reason = AQ_STOP_STOP;
+        w->done = 1;
     }
-    *done = (int64_t)a->tokens.n >= g->max_new || aq_engine_length(g->engine, 0) >= aq_engine_limits(g->engine)->context;
     return AQ_OK;
 }
 
-/* What decoder and matcher still hold. */
-static aq_status finish_text(const aq_generation *g, aq_answer *a, aq_decoder *decoder, aq_stop_matcher *matcher) {
-    aq_bytes text, certain;
-    if (!g->tokenizer || matcher->is_stopped)
-        return AQ_OK;
-    AQ_TRY(aq_decoder_finish(decoder, &text));
-    AQ_TRY(aq_stop_push(matcher, text, &certain));
-    AQ_TRY(give(g, a, certain));
-    return give(g, a, aq_stop_finish(matcher));
+aq_status aq_writer_take(aq_writer *w, const float *logits, int32_t *out_id) {
+    double logprob;
+    *out_id = aq_rt_sample(w->g->sampler, logits, &logprob);
+    if (!w->answer->first_token_ns)
+        w->answer->first_token_ns = aq_clock_ns();
+    return take(w, *out_id, logprob);
 }
 
-static aq_status decode(const aq_generation *g, const float *logits, aq_held *held, aq_answer *a) {
-    aq_decoder decoder = aq_decoder_open(g->tokenizer, 1);
-    aq_stop_matcher matcher = aq_stop_open(g->stops, g->n_stops);
-    aq_status status = AQ_OK;
-    int done = 0;
-    a->reason = AQ_STOP_LENGTH;
-    while (!done) {
-        double logprob;
-        int32_t id = aq_rt_sample(g->sampler, logits, &logprob);
-        if (!a->first_token_ns)
-            a->first_token_ns = aq_clock_ns();
-        status = take(g, a, id, logprob, &decoder, &matcher, &done);
-        if (status != AQ_OK || done)
-            break;
-        status = aq_interrupted() ? AQ_INTERRUPTED : aq_engine_feed(g->engine, 0, &id, 1, 1, &logits);
-        if (status != AQ_OK)
-            break;
-        held->ids.at[held->ids.n++] = id;
-    }
-    a->decode_ns = aq_clock_ns() - a->first_token_ns;
+/* What decoder and matcher still hold. */
+static aq_status finish_text(aq_writer *w) {
+    aq_bytes text, certain;
+    if (!w->g->tokenizer || w->matcher.is_stopped)
+        return AQ_OK;
+    AQ_TRY(aq_decoder_finish(&w->decoder, &text));
+    AQ_TRY(aq_stop_push(&w->matcher, text, &certain));
+    AQ_TRY(give(w->g, w->answer, certain));
+    return give(w->g, w->answer, aq_stop_finish(&w->matcher));
+}
+
+aq_status aq_writer_finish(aq_writer *w, aq_status status) {
+    aq_answer *a = w->answer;
+    if (a->first_token_ns)
+        a->decode_ns = aq_clock_ns() - a->first_token_ns;
     if (status == AQ_INTERRUPTED) {
         a->reason = AQ_STOP_INTERRUPTED;
         status = AQ_OK;
     }
-    if (status == AQ_OK && finish_text(g, a, &decoder, &matcher) == AQ_NO_MEMORY)
+    if (status == AQ_OK && finish_text(w) == AQ_NO_MEMORY)
         status = AQ_NO_MEMORY; /* what else it can say is that nobody reads on */
-    aq_stop_close(&matcher);
-    aq_decoder_close(&decoder);
     return status;
+}
+
+void aq_writer_close(aq_writer *w) {
+    if (!w->g)
+        return;
+    aq_stop_close(&w->matcher);
+    aq_decoder_close(&w->decoder);
+    *w = (aq_writer){0};
+}
+
+/* ---- one answer ---- */
+
+static aq_status decode(const aq_generation *g, const float *logits, aq_held *held, aq_writer *w) {
+    while (!w->done) {
+        int32_t id;
+        AQ_TRY(aq_writer_take(w, logits, &id));
+        if (w->done)
+            break;
+        AQ_TRY(aq_interrupted() ? AQ_INTERRUPTED : aq_engine_feed(g->engine, 0, &id, 1, 1, &logits));
+        held->ids.at[held->ids.n++] = id;
+    }
+    return AQ_OK;
 }
 
 /* One that came between two steps still waits in the session: it would stop the next turn. */
@@ -159,25 +185,24 @@ static void interrupt(void *engine) {
 }
 
 aq_status aq_generate(const aq_generation *g, const int32_t *prompt, size_t n, aq_held *held, aq_answer *a) {
+    int64_t context = aq_engine_limits(g->engine)->context;
+    const float *logits;
+    aq_writer w = {0};
     *a = (aq_answer){.reason = AQ_STOP_LENGTH};
     if (!n)
         return aq_fail(AQ_REFUSED, NULL, "the prompt is empty: expected at least one token");
-    if ((int64_t)n > aq_engine_limits(g->engine)->context)
-        return aq_fail(AQ_REFUSED, NULL, "the prompt has %zu tokens: expected at most %" PRId64 " (--context)", n, aq_engine_limits(g->engine)->context);
-    void *block;
-    const float *logits;
-    AQ_TRY(reserve(&a->tokens, (size_t)g->max_new));
-    AQ_TRY(aq_mem_alloc((size_t)g->max_new * sizeof *a->logprobs, &block));
-    a->logprobs = block;
-    aq_interrupt_call(interrupt, g->engine);
-    aq_status status = prefill(g, prompt, n, held, a, &logits);
-    if (status == AQ_INTERRUPTED) {
-        a->reason = AQ_STOP_INTERRUPTED;
-        status = AQ_OK;
-    } else if (status == AQ_OK && g->max_new > 0) {
-        status = decode(g, logits, held, a);
+    if ((int64_t)n > context)
+        return aq_fail(AQ_REFUSED, NULL, "the prompt has %zu tokens: expected at most %" PRId64 " (--context)", n, context);
+    aq_status status = aq_writer_open(g, (int64_t)n, context, a, &w);
+    if (status == AQ_OK) {
+        aq_interrupt_call(interrupt, g->engine);
+        status = prefill(g, prompt, n, held, a, &logits);
+        if (status == AQ_OK)
+            status = decode(g, logits, held, &w);
+        aq_interrupt_call(NULL, NULL);
+        status = aq_writer_finish(&w, status);
     }
-    aq_interrupt_call(NULL, NULL);
+    aq_writer_close(&w);
     if (aq_interrupted())
         take_back_interrupt(g);
     return status;

@@ -1,7 +1,10 @@
-/* generate.h: one answer: prefill, then a token at a time, streamed, until a stop id, a stop text, the limit, or Ctrl-C. */
+/* generate.h: answers: a token at a time, streamed, until a stop id, a stop text, the limit, or Ctrl-C.
+ *
+ * One answer behind what a session holds (chat, run): aq_generate. Many answers whose sequences share every step: batch.h, by the writer below. */
 #ifndef AQ_FRONTEND_CLI_GENERATE_H
 #define AQ_FRONTEND_CLI_GENERATE_H
 
+#include "frontend/chat/stop.h"
 #include "frontend/engine.h"
 #include "frontend/tokenizer/tokenizer.h"
 
@@ -32,6 +35,25 @@ typedef struct aq_answer {
     int64_t prefill_ns, decode_ns; /* decode: everything after the first token */
     int64_t first_token_ns;       /* clock at which the first token was known; 0 if there is none */
 } aq_answer;
+
+/* An answer under way: what comes between the logits of its last token and the next token to feed. Allocates nothing a token but for text. */
+typedef struct aq_writer {
+    const aq_generation *g;
+    aq_answer *answer;
+    aq_decoder decoder;
+    aq_stop_matcher matcher;
+    int64_t room;      /* tokens it may have */
+    int done;          /* answer->reason says why */
+} aq_writer;
+
+/* Of the prompt's n tokens and at most `positions` with the answer: neither more than g->max_new new ones nor beyond that. Close in any case, and
+ * before that *answer, which it fills and which is the caller's to close. */
+AQ_MUST_USE aq_status aq_writer_open(const aq_generation *g, int64_t n, int64_t positions, aq_answer *answer, aq_writer *out);
+/* The next token by its logits: *out_id is to be fed unless w->done. AQ_INTERRUPTED: nobody reads on. */
+AQ_MUST_USE aq_status aq_writer_take(aq_writer *w, const float *logits, int32_t *out_id);
+/* The answer is over, or the world stopped it with `status`: the text that was held back; returns what is left of the status. */
+AQ_MUST_USE aq_status aq_writer_finish(aq_writer *w, aq_status status);
+void aq_writer_close(aq_writer *w);
 
 /* What sequence 0 of a session holds, so that the next turn feeds only what is new. Start with {0}. */
 typedef struct aq_held {

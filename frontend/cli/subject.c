@@ -82,6 +82,7 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .context = aq_arg_given(args, AQ_OPT_CONTEXT) ? aq_arg_number(args, AQ_OPT_CONTEXT) : needs->context,
         .batch = aq_arg_given(args, AQ_OPT_BATCH) || !needs->batch ? aq_arg_number(args, AQ_OPT_BATCH) : needs->batch,
         .outputs = needs->outputs,
+        .sequences = needs->sequences,
         .threads = needs->threads ? needs->threads : (int)aq_arg_number(args, AQ_OPT_THREADS),
         .compile_only = needs->compile_only,
         .progress = progress,

@@ -20,7 +20,7 @@ typedef struct aq_subject {
 /* Sizes of the session; 0: as engine.h says; options of the command line win. compile_only: the plan and nothing more; fresh: not from
  * the cache. threads 0: as --threads says. */
 typedef struct aq_subject_needs {
-    int64_t context, batch, outputs;
+    int64_t context, batch, outputs, sequences;
     int compile_only, fresh, threads;
 } aq_subject_needs;
 

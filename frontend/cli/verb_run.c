@@ -1,9 +1,8 @@
-/* verb_run.c: `aquila run`: one answer, streamed. Order: open the model, encode the prompt, start (compile or take from the cache, bind), then
+/* verb_run.c: `aquila run`: one answer, streamed (several: prompts.c). Order: open the model, encode the prompt, start (compile or take from the cache, bind), then
  * generate. With -n 0 it stops after the prompt. */
+#include "frontend/cli/answer.h"
 #include "frontend/cli/common.h"
-#include "frontend/cli/generate.h"
-#include "frontend/cli/json.h"
-#include "frontend/cli/prompt.h"
+#include "frontend/cli/prompts.h"
 #include "frontend/cli/sampling.h"
 #include "frontend/cli/switches.h"
 #include "ir/clock.h"
@@ -16,53 +15,22 @@ static int emit(void *user, aq_bytes text) {
     return fwrite(text.s, 1, text.n, stdout) != text.n || fflush(stdout) != 0;
 }
 
-static double rate(int64_t n, int64_t ns) {
-    return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
-}
-
-static void set_ids(cJSON *object, const char *name, const aq_ids *ids) {
-    cJSON *list = cJSON_AddArrayToObject(object, name);
-    for (size_t i = 0; i < ids->n; i++)
-        cJSON_AddItemToArray(list, cJSON_CreateNumber(ids->at[i]));
-}
-
 static cJSON *timings(const aq_subject *s, const aq_answer *a) {
-    const aq_engine_times zero = {0}, *t = s->engine ? aq_engine_timing(s->engine) : &zero;
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, "load_ms", (double)(t->open_ns + t->bind_ns + t->session_ns) / 1e6);
-    cJSON_AddNumberToObject(o, "compile_ms", (double)t->compile_ns / 1e6);
+    aq_timings_json(o, s);
     cJSON_AddNumberToObject(o, "prefill_ms", (double)a->prefill_ns / 1e6);
     cJSON_AddNumberToObject(o, "decode_ms", (double)a->decode_ns / 1e6);
-    cJSON_AddNumberToObject(o, "prefill_tokens_per_s", rate(a->prefilled, a->prefill_ns));
-    cJSON_AddNumberToObject(o, "decode_tokens_per_s", a->tokens.n ? rate((int64_t)a->tokens.n - 1, a->decode_ns) : 0);
+    cJSON_AddNumberToObject(o, "prefill_tokens_per_s", aq_rate(a->prefilled, a->prefill_ns));
+    cJSON_AddNumberToObject(o, "decode_tokens_per_s", a->tokens.n ? aq_rate((int64_t)a->tokens.n - 1, a->decode_ns) : 0);
     cJSON_AddNumberToObject(o, "first_token_ms", a->first_token_ns ? (double)(a->first_token_ns - s->opened_ns) / 1e6 : 0);
     return o;
 }
 
-static cJSON *memory(const aq_subject *s) {
-    cJSON *o = cJSON_CreateObject();
-    aq_rt_memory m = {0};
-    if (s->engine && aq_engine_plan(s->engine) && aq_engine_memory(s->engine, aq_engine_limits(s->engine), &m) != AQ_OK)
-        m = (aq_rt_memory){0};
-    aq_json_set_int(o, "peak_bytes", aq_peak_bytes());
-    aq_json_set_int(o, "weights_bytes", (int64_t)(m.weights_packed + m.weights_mapped));
-    aq_json_set_int(o, "plan_bytes", (int64_t)m.plan);
-    return o;
-}
-
 static aq_status print_json(const aq_subject *s, const aq_prompt *p, const aq_answer *a) {
-    cJSON *o = cJSON_CreateObject(), *list;
-    const char *reason = aq_stop_reason_name(a->reason);
-    aq_json_set_text(o, "text", a->text ? a->text : s->tokenizer ? "" : NULL, a->n_text);
-    set_ids(o, "tokens", &a->tokens);
-    list = cJSON_AddArrayToObject(o, "logprobs");
-    for (size_t i = 0; i < a->tokens.n; i++)
-        cJSON_AddItemToArray(list, cJSON_CreateNumber(a->logprobs[i]));
-    set_ids(o, "prompt_tokens", &p->ids);
-    aq_json_set_text(o, "model_input", p->text.s, p->text.n);
-    aq_json_set_text(o, "stop_reason", reason, strlen(reason));
+    cJSON *o = cJSON_CreateObject();
+    aq_answer_json(o, s, p, a);
     cJSON_AddItemToObject(o, "timings", timings(s, a));
-    cJSON_AddItemToObject(o, "memory", memory(s));
+    cJSON_AddItemToObject(o, "memory", aq_memory_json(s));
     return aq_json_print(o);
 }
 
@@ -72,14 +40,8 @@ static void say_timings(const aq_subject *s, const aq_answer *a) {
     const aq_engine_times *t = aq_engine_timing(s->engine);
     aq_say(s->args, 1, "load %.1f ms, compile %.1f ms%s, prefill %" PRId64 " tokens %.1f/s, decode %zu tokens %.1f/s, first token after %.1f ms; %s",
            (double)(t->open_ns + t->bind_ns + t->session_ns) / 1e6, (double)t->compile_ns / 1e6, t->compile_ns ? "" : " (cached)", a->prefilled,
-           rate(a->prefilled, a->prefill_ns), a->tokens.n, a->tokens.n ? rate((int64_t)a->tokens.n - 1, a->decode_ns) : 0,
+           aq_rate(a->prefilled, a->prefill_ns), a->tokens.n, a->tokens.n ? aq_rate((int64_t)a->tokens.n - 1, a->decode_ns) : 0,
            a->first_token_ns ? (double)(a->first_token_ns - s->opened_ns) / 1e6 : 0, aq_stop_reason_name(a->reason));
-}
-
-/* Without a tokenizer the answer is its ids. */
-static void print_ids(const aq_answer *a) {
-    for (size_t i = 0; i < a->tokens.n; i++)
-        printf("%s%" PRId32, i ? " " : "", a->tokens.at[i]);
 }
 
 /* AQ_TRACE: the kernels of the last step, layers together. */
@@ -105,9 +67,19 @@ static void print_trace(const aq_subject *s) {
     }
 }
 
+aq_generation aq_run_generation(const aq_subject *s, const aq_prompt *p, int64_t max_new) {
+    return (aq_generation){.tokenizer = s->tokenizer,
+                           .stop_ids = p->stop_ids,
+                           .n_stop_ids = p->n_stop_ids,
+                           .stops = p->stops,
+                           .n_stops = p->n_stops,
+                           .max_new = max_new,
+                           .drop_space = p->template.is_colon};
+}
+
 static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {
     const aq_args *args = s->args;
-    int64_t max_new = aq_arg_number(args, AQ_OPT_MAX_NEW), most = s->checkpoint.config.max_length, n = (int64_t)p->ids.n;
+    int64_t max_new = aq_max_new_of(args), most = s->checkpoint.config.max_length, n = (int64_t)p->ids.n;
     if (!aq_arg_given(args, AQ_OPT_CONTEXT) && n + max_new > most)
         max_new = n < most ? most - n : 1; /* a prompt that is too long is refused by aq_generate */
     const aq_subject_needs needs = {.context = n + max_new < most ? n + max_new : most, .outputs = 1};
@@ -117,16 +89,10 @@ static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {
     if (trace)
         aq_rt_trace(aq_engine_session(s->engine), 1);
     AQ_TRY(aq_sampler_of(args, s->checkpoint.config.V, &sampler));
-    const aq_generation g = {.engine = s->engine,
-                             .tokenizer = s->tokenizer,
-                             .sampler = sampler,
-                             .stop_ids = p->stop_ids,
-                             .n_stop_ids = p->n_stop_ids,
-                             .stops = p->stops,
-                             .n_stops = p->n_stops,
-                             .max_new = max_new,
-                             .drop_space = p->template.is_colon,
-                             .emit = aq_arg_given(args, AQ_OPT_JSON) ? NULL : emit};
+    aq_generation g = aq_run_generation(s, p, max_new);
+    g.engine = s->engine;
+    g.sampler = sampler;
+    g.emit = aq_arg_given(args, AQ_OPT_JSON) ? NULL : emit;
     aq_held held = {0};
     aq_status status = aq_generate(&g, p->ids.at, p->ids.n, &held, out);
     if (trace)
@@ -140,7 +106,7 @@ static aq_status print_answer(const aq_subject *s, const aq_prompt *p, const aq_
     if (aq_arg_given(s->args, AQ_OPT_JSON))
         AQ_TRY(print_json(s, p, a));
     else if (!s->tokenizer)
-        print_ids(a);
+        aq_answer_print_ids(a);
     if (!aq_arg_given(s->args, AQ_OPT_JSON)) { /* now, before anything goes to standard error */
         putchar('\n');
         AQ_TRY(aq_output_finish());
@@ -150,6 +116,8 @@ static aq_status print_answer(const aq_subject *s, const aq_prompt *p, const aq_
 }
 
 aq_status aq_verb_run(const aq_args *args) {
+    if (aq_arg_given(args, AQ_OPT_PROMPTS_FILE))
+        return aq_prompts_run(args);
     aq_subject s;
     aq_arena arena = {0};
     aq_prompt p = {0};
@@ -158,7 +126,7 @@ aq_status aq_verb_run(const aq_args *args) {
     AQ_TRY_GOTO(status, close, aq_subject_open(args, args->operand[0], &s));
     AQ_TRY_GOTO(status, close, aq_prompt_open(&s, &arena, &p));
     AQ_TRY_GOTO(status, close, aq_prompt_read(&s, &p));
-    if (aq_arg_number(args, AQ_OPT_MAX_NEW) > 0) {
+    if (aq_max_new_of(args) > 0) {
         AQ_TRY_GOTO(status, close, answer(&s, &p, &a));
     } else if (!aq_arg_given(args, AQ_OPT_JSON)) {
         fwrite(p.text.s ? p.text.s : "", 1, p.text.n, stdout);
