@@ -1,6 +1,8 @@
 /* models.c: which door a name on the command line goes through. */
 #include "frontend/cli/models.h"
 
+#include "frontend/reasons.h"
+
 #include <string.h>
 
 int aq_name_ends(const char *s, const char *end) {
@@ -14,7 +16,7 @@ aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out) {
     aq_checkpoint c;
     AQ_TRY(aq_checkpoint_open(path, &c));
     aq_status status = c.tokenizer.kind == AQ_TOKENIZER_NONE
-                           ? aq_fail(AQ_REFUSED, path, "no tokenizer in this file: expected one, or --tokenizer FOLDER")
+                           ? aq_refuse(AQ_WHY_TOKENIZER_NONE, path, "no tokenizer in this file: expected one, or --tokenizer FOLDER")
                            : aq_tokenizer_build(&c.tokenizer, out);
     aq_checkpoint_close(&c);
     return status;

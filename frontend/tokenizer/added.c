@@ -5,6 +5,7 @@
  * rejects still uses up its text; lstrip and rstrip take white space around the match into it.
  * Cost: a trie walk from each byte that begins a token: text * longest token at worst, hence AQ_ADDED_LENGTH_LIMIT. An Aho-Corasick
  * automaton has the same worst case here (a match may be far shorter than what was read to find it), and is ten times the code. */
+#include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include <string.h>
@@ -25,7 +26,7 @@ static aq_status add(aq_tokenizer *t, aq_added_trie *trie, uint32_t token, const
     }
     uint32_t other = trie->nodes[node].token;
     if (other != AQ_NO_ID)
-        return aq_fail(AQ_REFUSED, place, "added token \"%.*s\" is there twice, as id %d and %d: one expected", (int)text.n, text.s,
+        return aq_refuse(AQ_WHY_TOKENIZER_ADDED_TWICE, place, "added token \"%.*s\" is there twice, as id %d and %d: one expected", (int)text.n, text.s,
                        t->added[other].id, t->added[token].id);
     trie->nodes[node].token = token;
     trie->n_tokens++;
@@ -39,7 +40,7 @@ aq_status aq_added_build(aq_tokenizer *t, const char *place) {
             if (t->added[i].normalized == which)
                 bytes += t->added[i].text.n;
         if (bytes >= AQ_NO_ID)
-            return aq_fail(AQ_REFUSED, place, "%zu bytes of added tokens: less than 4 GiB expected", bytes);
+            return aq_tokenizer_refuse_size(place, "bytes of added tokens", bytes);
         aq_added_trie *trie = &t->trie[which];
         AQ_ALLOC(&t->arena, trie->nodes, bytes);
         trie->n_nodes = 1;

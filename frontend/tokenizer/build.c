@@ -1,6 +1,7 @@
 /* build.c: from what a file says to the tables that encoding reads, and the questions one can ask of a tokenizer.
  *
  * Cost: one pass over vocabulary and merges, two look-ups a merge: about 10 ms for 50000 of each. */
+#include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include "ir/memory.h"
@@ -11,8 +12,12 @@
  * every look-up slow. */
 enum { MOST_COLLISIONS = 1000 };
 
+aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n) {
+    return aq_refuse(AQ_WHY_TOKENIZER_SIZE, place, "%zu %s: at least one entry, at most %u of anything expected", n, what, AQ_TOKENIZER_LIMIT);
+}
+
 static aq_status collides(const aq_tokenizer_source *s, const char *what) {
-    return aq_fail(AQ_REFUSED, s->place, "%s made to collide: no ordinary file does", what);
+    return aq_refuse(AQ_WHY_TOKENIZER_COLLIDES, s->place, "%s made to collide: no ordinary file does", what);
 }
 
 static uint32_t table_size(uint32_t entries) {
@@ -41,9 +46,9 @@ static aq_status copy_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
         *a = s->added[i];
         a->normalized = !!a->normalized;
         if (a->id < 0 || (uint32_t)a->id >= AQ_ID_LIMIT(s->n_vocab))
-            return aq_fail(AQ_REFUSED, s->place, "added token %u has the id %d: 0 to %u expected", i, a->id, AQ_ID_LIMIT(s->n_vocab) - 1);
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_ID, s->place, "added token %u has the id %d: 0 to %u expected", i, a->id, AQ_ID_LIMIT(s->n_vocab) - 1);
         if (a->text.n == 0 || a->text.n > AQ_ADDED_LENGTH_LIMIT)
-            return aq_fail(AQ_REFUSED, s->place, "added token with id %d has %u bytes: 1 to %u expected", a->id, a->text.n,
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_LENGTH, s->place, "added token with id %d has %u bytes: 1 to %u expected", a->id, a->text.n,
                            AQ_ADDED_LENGTH_LIMIT);
         AQ_TRY(aq_arena_string(&t->arena, a->text.s, a->text.n, &a->text.s));
         if ((uint32_t)a->id >= t->size)
@@ -58,7 +63,7 @@ static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t 
     for (; t->pieces[at].id != AQ_NO_ID; at = (at + 1) & t->piece_mask) {
         aq_bytes other = t->text[t->pieces[at].id];
         if (t->pieces[at].hash == hash && other.n == text.n && memcmp(other.s, text.s, text.n) == 0)
-            return aq_fail(AQ_REFUSED, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
+            return aq_refuse(AQ_WHY_TOKENIZER_TEXT_TWICE, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
                            (int)s->vocab[id].n, s->vocab[id].s);
         if (((at - hash) & t->piece_mask) > MOST_COLLISIONS)
             return collides(s, "texts");
@@ -84,7 +89,7 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
             continue;
         int64_t n = aq_alphabet_to_bytes(v.s, v.n, bytes);
         if (n == -2)
-            return aq_fail(AQ_REFUSED, s->place, "the text of id %u is no UTF-8: text in GPT-2's printable alphabet expected", i);
+            return aq_refuse(AQ_WHY_TOKENIZER_TEXT, s->place, "the text of id %u is no UTF-8: text in GPT-2's printable alphabet expected", i);
         if (n == -1)
             memcpy(bytes, v.s, v.n);
         t->text[i] = (aq_bytes){bytes, n < 0 ? v.n : (uint32_t)n};
@@ -103,7 +108,7 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
 
 static aq_status bad_merge(const aq_tokenizer_source *s, uint32_t rank, const char *what) {
     aq_bytes m = s->merges[rank];
-    return aq_fail(AQ_REFUSED, s->place, "merge %u, \"%.*s\": %s", rank, (int)(m.n < 200 ? m.n : 200), m.s, what);
+    return aq_refuse(AQ_WHY_TOKENIZER_MERGE, s->place, "merge %u, \"%.*s\": %s", rank, (int)(m.n < 200 ? m.n : 200), m.s, what);
 }
 
 static aq_status find_part(const aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t rank, const char *text, size_t n, char *bytes,
@@ -176,9 +181,9 @@ static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
         aq_added_token *a = &t->added[i];
         aq_bytes v = (uint32_t)a->id < s->n_vocab ? s->vocab[a->id] : (aq_bytes){0};
         if (t->flags[a->id])
-            return aq_fail(AQ_REFUSED, s->place, "id %d belongs to two added tokens: one expected", a->id);
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_SHARED, s->place, "id %d belongs to two added tokens: one expected", a->id);
         if (v.n && (v.n != a->text.n || memcmp(v.s, a->text.s, v.n)))
-            return aq_fail(AQ_REFUSED, s->place, "added token \"%.*s\" has the id %d of \"%.*s\": the same text expected", (int)a->text.n,
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_OTHER, s->place, "added token \"%.*s\" has the id %d of \"%.*s\": the same text expected", (int)a->text.n,
                            a->text.s, a->id, (int)v.n, v.s);
         t->flags[a->id] = AQ_TOKEN_ADDED | (a->special ? AQ_TOKEN_SPECIAL : 0);
         if (v.n)
@@ -194,17 +199,18 @@ static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
 static aq_status check_limits(const aq_tokenizer_source *s) {
     if (s->kind != AQ_TOKENIZER_BPE)
         return aq_fail(AQ_REFUSED, s->place, "no tokenizer: a byte-level BPE vocabulary expected");
-    if (s->n_vocab == 0 || s->n_vocab > AQ_TOKENIZER_LIMIT || s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_TOKENIZER_LIMIT)
-        return aq_fail(AQ_REFUSED, s->place, "%u entries, %u merges, %u added tokens: 1 to %u entries expected, and no more of the others",
-                       s->n_vocab, s->n_merges, s->n_added, AQ_TOKENIZER_LIMIT);
+    if (s->n_vocab == 0 || s->n_vocab > AQ_TOKENIZER_LIMIT)
+        return aq_tokenizer_refuse_size(s->place, "entries", s->n_vocab);
+    if (s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_TOKENIZER_LIMIT)
+        return aq_tokenizer_refuse_size(s->place, "merges or added tokens", s->n_merges > s->n_added ? s->n_merges : s->n_added);
     if (s->pre == AQ_PRE_SMOLLM && s->add_prefix_space)
-        return aq_fail(AQ_REFUSED, s->place, "digits split one by one with a prefix space: only one of the two is supported");
+        return aq_refuse(AQ_WHY_TOKENIZER_DIGITS_SPACE, s->place, "digits split one by one with a prefix space: only one of the two is supported");
     return AQ_OK;
 }
 
 static aq_status check_id(const aq_tokenizer *t, const char *place, const char *name, int32_t id) {
     if (id < -1 || (id >= 0 && (uint32_t)id >= t->size))
-        return aq_fail(AQ_REFUSED, place, "the %s id is %d: less than %u expected", name, id, t->size);
+        return aq_refuse(AQ_WHY_TOKENIZER_SPECIAL_ID, place, "the %s id is %d: less than %u expected", name, id, t->size);
     return AQ_OK;
 }
 
@@ -231,7 +237,7 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     t->unk_bytes = s->unk_bytes && t->unk >= 0;
     for (uint32_t i = 0; t->unk_bytes && i < t->n_ranks; i++)
         if (t->rank_id[i] == (uint32_t)t->unk)
-            return aq_fail(AQ_REFUSED, s->place, "the unk token is what merge %u makes: a token that no merge makes expected", i);
+            return aq_refuse(AQ_WHY_TOKENIZER_UNK_MERGED, s->place, "the unk token is what merge %u makes: a token that no merge makes expected", i);
     return AQ_OK;
 }
 

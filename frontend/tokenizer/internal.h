@@ -92,6 +92,8 @@ struct aq_tokenizer {
 };
 
 uint32_t aq_piece_hash(const char *s, size_t n);
+/* So many of `what` are too many, or none where some are needed. */
+aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n);
 /* The id whose text in the vocabulary is s, or AQ_NO_ID. */
 uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size_t n);
 /* A filter of 16 bits a merge answers most of the questions whose answer is no; it fits the second-level cache, the table does not. */

@@ -3,6 +3,7 @@
  * tokenizer.json says everything, tokenizer_config.json and special_tokens_map.json then only name bos, eos, pad and unk. Without it
  * vocab.json + merges.txt are GPT-2's "slow" form, read as transformers reads it: the texts that added_tokens.json,
  * tokenizer_config.json and special_tokens_map.json name are added tokens, and `<|endoftext|>` is one even where no file says so. */
+#include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include "ir/file.h"
@@ -103,18 +104,18 @@ static aq_status read_path(aq_arena *arena, const char *path, aq_tokenizer_sourc
     if (kind == 2) {
         AQ_TRY(aq_tokenizer_source_read(arena, path, out));
         if (out->kind == AQ_TOKENIZER_NONE)
-            return aq_fail(AQ_REFUSED, path, "no tokenizer in this folder: tokenizer.json, or vocab.json and merges.txt expected");
+            return aq_refuse(AQ_WHY_TOKENIZER_FOLDER, path, "no tokenizer in this folder: tokenizer.json, or vocab.json and merges.txt expected");
         return AQ_OK;
     }
     if (kind != 1)
-        return aq_fail(AQ_REFUSED, path, "no such file or folder: a folder with a tokenizer, or its tokenizer.json expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_PATH, path, "no such file or folder: a folder with a tokenizer, or its tokenizer.json expected");
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *folder = ".";
     if (slash)
         AQ_TRY(aq_arena_string(arena, path, slash == path ? 1 : (size_t)(slash - path), &folder));
     for (int i = 0; i < N_FILES; i++)
         if ((files[i].when & NEEDED) && strcmp(files[i].name, name) == 0)
             return read_form(arena, folder, files[i].when & (FAST | SLOW), out);
-    return aq_fail(AQ_REFUSED, path, "no tokenizer: a folder, tokenizer.json, vocab.json or merges.txt expected");
+    return aq_refuse(AQ_WHY_TOKENIZER_FILE, path, "no tokenizer: a folder, tokenizer.json, vocab.json or merges.txt expected");
 }
 
 aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out) {
@@ -136,7 +137,7 @@ static aq_status add_line(aq_source_reader *r, const char *line, size_t n, uint3
         return AQ_OK;
     const char *space = n ? memchr(line, ' ', n) : NULL;
     if (!space || memchr(space + 1, ' ', (size_t)(line + n - space - 1)))
-        return aq_fail(AQ_REFUSED, r->place, "line %u: not a merge: two texts with one space between expected", number);
+        return aq_refuse(AQ_WHY_TOKENIZER_MERGE_LINE, r->place, "line %u: not a merge: two texts with one space between expected", number);
     aq_bytes *merges = (aq_bytes *)r->out->merges; /* ours until the source is given away */
     merges[r->out->n_merges++] = (aq_bytes){line, (uint32_t)n};
     return AQ_OK;
@@ -149,7 +150,7 @@ aq_status aq_source_parse_merges(aq_source_reader *r, const char *text, size_t n
     for (const char *at = text; n && (at = memchr(at, '\n', n - (size_t)(at - text))); at++)
         lines++;
     if (n >= UINT32_MAX || lines > AQ_TOKENIZER_LIMIT)
-        return aq_fail(AQ_REFUSED, r->place, "%zu lines, %zu bytes: at most %u merges expected", lines, n, AQ_TOKENIZER_LIMIT);
+        return aq_tokenizer_refuse_size(r->place, "merges", lines);
     AQ_TRY(aq_arena_string(r->arena, text, n, &copy));
     AQ_ALLOC(r->arena, merges, lines);
     r->out->merges = merges;

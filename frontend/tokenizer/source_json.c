@@ -1,5 +1,6 @@
 /* source_json.c: tokenizer.json, Hugging Face's one file for everything: the parts of it that mean byte-level BPE, and a refusal that
  * names the part for all others. `truncation` and `padding` are the caller's policy and are not looked at. */
+#include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include <cjson/cJSON.h>
@@ -18,7 +19,7 @@ static const char *type_of(const cJSON *object) {
 static int is_type(const cJSON *object, const char *type) { return strcmp(type_of(object), type) == 0; }
 
 static aq_status unsupported(const aq_source_reader *r, const char *part, const cJSON *object, const char *expected) {
-    return aq_fail(AQ_REFUSED, r->place, "%s \"%.60s\" is not supported: %s expected", part, type_of(object), expected);
+    return aq_refuse(AQ_WHY_TOKENIZER_PART, r->place, "%s \"%.60s\" is not supported: %s expected", part, type_of(object), expected);
 }
 
 /* ---- model ---- */
@@ -28,7 +29,7 @@ static aq_status add_merge(aq_source_reader *r, const cJSON *item, uint32_t rank
         return aq_json_copy(r->arena, item->valuestring, out);
     const cJSON *left = cJSON_GetArrayItem(item, 0), *right = left ? left->next : NULL;
     if (!cJSON_IsArray(item) || !cJSON_IsString(left) || !cJSON_IsString(right) || right->next)
-        return aq_fail(AQ_REFUSED, r->place, "merge %u: \"left right\" or [\"left\", \"right\"] expected", rank);
+        return aq_refuse(AQ_WHY_TOKENIZER_MERGE_ITEM, r->place, "merge %u: \"left right\" or [\"left\", \"right\"] expected", rank);
     const char *s;
     AQ_TRY(aq_arena_format(r->arena, &s, "%s %s", left->valuestring, right->valuestring));
     *out = (aq_bytes){s, (uint32_t)strlen(s)};
@@ -37,10 +38,10 @@ static aq_status add_merge(aq_source_reader *r, const cJSON *item, uint32_t rank
 
 static aq_status read_merges(aq_source_reader *r, const cJSON *list) {
     if (!cJSON_IsArray(list))
-        return aq_fail(AQ_REFUSED, r->place, "model.merges is missing or no list: a list of merges expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_MERGES, r->place, "model.merges is missing or no list: a list of merges expected");
     uint32_t n = (uint32_t)cJSON_GetArraySize(list), rank = 0;
     if (n > AQ_TOKENIZER_LIMIT)
-        return aq_fail(AQ_REFUSED, r->place, "%u merges: at most %u expected", n, AQ_TOKENIZER_LIMIT);
+        return aq_tokenizer_refuse_size(r->place, "merges", n);
     aq_bytes *merges;
     AQ_ALLOC(r->arena, merges, n);
     for (const cJSON *item = list->child; item; item = item->next, rank++)
@@ -54,14 +55,14 @@ static aq_status must_be_off(const aq_source_reader *r, const cJSON *model, cons
     const cJSON *item = get(model, key);
     int off = !item || cJSON_IsFalse(item) || (cJSON_IsNumber(item) && item->valuedouble == 0) ||
               (cJSON_IsString(item) && item->valuestring[0] == 0);
-    return off ? AQ_OK : aq_fail(AQ_REFUSED, r->place, "model.%s is set: not supported, null or off expected", key);
+    return off ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_MODEL_FLAG, r->place, "model.%s is set: not supported, null or off expected", key);
 }
 
 static aq_status read_model(aq_source_reader *r, const cJSON *model) {
     static const char *const unsupported_keys[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
                                                    "ignore_merges"};
     if (!cJSON_IsObject(model))
-        return aq_fail(AQ_REFUSED, r->place, "\"model\" is missing: an object of type BPE expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_MODEL, r->place, "\"model\" is missing: an object of type BPE expected");
     if (get(model, "type") && !is_type(model, "BPE"))
         return unsupported(r, "the model", model, "BPE");
     for (size_t i = 0; i < sizeof unsupported_keys / sizeof *unsupported_keys; i++)
@@ -73,10 +74,10 @@ static aq_status read_model(aq_source_reader *r, const cJSON *model) {
         return AQ_OK;
     AQ_TRY(must_be_off(r, model, "fuse_unk"));
     if (!cJSON_IsString(unk))
-        return aq_fail(AQ_REFUSED, r->place, "model.unk_token: a text or null expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_UNK_KIND, r->place, "model.unk_token: a text or null expected");
     r->out->unk = aq_source_find(r, (aq_bytes){unk->valuestring, (uint32_t)strlen(unk->valuestring)});
     r->out->unk_bytes = r->out->unk >= 0;
-    return r->out->unk_bytes ? AQ_OK : aq_fail(AQ_REFUSED, r->place, "model.unk_token is not in the vocabulary");
+    return r->out->unk_bytes ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_UNK_MISSING, r->place, "model.unk_token is not in the vocabulary");
 }
 
 /* ---- pre-tokenizer ---- */
@@ -85,13 +86,13 @@ static aq_status read_byte_level(aq_source_reader *r, const cJSON *p) {
     uint8_t use_regex;
     AQ_TRY(aq_json_flag(r->place, p, "use_regex", 1, &use_regex));
     AQ_TRY(aq_json_flag(r->place, p, "add_prefix_space", 1, &r->out->add_prefix_space));
-    return use_regex ? AQ_OK : aq_fail(AQ_REFUSED, r->place, "pre_tokenizer ByteLevel without its regex: use_regex true expected");
+    return use_regex ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_REGEX, r->place, "pre_tokenizer ByteLevel without its regex: use_regex true expected");
 }
 
 static aq_status read_pre_tokenizer(aq_source_reader *r, const cJSON *p) {
     static const char expected[] = "ByteLevel, or Sequence of Digits (individual_digits) and ByteLevel";
     if (!p)
-        return aq_fail(AQ_REFUSED, r->place, "no pre_tokenizer: %s expected", expected);
+        return aq_refuse(AQ_WHY_TOKENIZER_PRE, r->place, "no pre_tokenizer: %s expected", expected);
     const cJSON *list = is_type(p, "Sequence") ? get(p, "pretokenizers") : NULL;
     const cJSON *first = list ? list->child : p;
     r->out->pre = AQ_PRE_GPT2;
@@ -99,7 +100,7 @@ static aq_status read_pre_tokenizer(aq_source_reader *r, const cJSON *p) {
         uint8_t individual;
         AQ_TRY(aq_json_flag(r->place, first, "individual_digits", 0, &individual));
         if (!individual)
-            return aq_fail(AQ_REFUSED, r->place, "pre_tokenizer Digits: individual_digits true expected");
+            return aq_refuse(AQ_WHY_TOKENIZER_DIGITS, r->place, "pre_tokenizer Digits: individual_digits true expected");
         r->out->pre = AQ_PRE_SMOLLM;
         first = first->next;
     }
@@ -117,7 +118,8 @@ static aq_status template_id(const aq_source_reader *r, const cJSON *template, c
     const cJSON *ids = name ? get(get(get(template, "special_tokens"), name), "ids") : NULL;
     uint32_t id;
     if (!cJSON_IsArray(ids) || cJSON_GetArraySize(ids) != 1)
-        return aq_fail(AQ_REFUSED, r->place, "post_processor TemplateProcessing: at most one special token of one id before and after the text expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_TEMPLATE_TOKEN, r->place,
+                         "post_processor TemplateProcessing: at most one special token of one id before and after the text expected");
     AQ_TRY(aq_json_index(r->place, "id of a special token", ids->child, AQ_TOKENIZER_LIMIT, &id));
     *out = (int32_t)id;
     return AQ_OK;
@@ -132,14 +134,15 @@ static aq_status read_template(aq_source_reader *r, const cJSON *template) {
         piece = piece->next;
     }
     if (!piece || !get(piece, "Sequence"))
-        return aq_fail(AQ_REFUSED, r->place, "post_processor TemplateProcessing: one text expected in \"single\"");
+        return aq_refuse(AQ_WHY_TOKENIZER_TEMPLATE_TEXT, r->place, "post_processor TemplateProcessing: one text expected in \"single\"");
     piece = piece->next;
     if (piece) {
         AQ_TRY(template_id(r, template, piece, &r->out->eos));
         r->out->add_eos = 1;
     }
     if (piece && piece->next)
-        return aq_fail(AQ_REFUSED, r->place, "post_processor TemplateProcessing: too many parts: at most one before and one after the text expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_TEMPLATE_PARTS, r->place,
+                         "post_processor TemplateProcessing: too many parts: at most one before and one after the text expected");
     return AQ_OK;
 }
 
@@ -162,7 +165,7 @@ static aq_status read_added(aq_source_reader *r, const cJSON *list) {
         aq_added_token token = {0};
         uint32_t id;
         if (!content || !content[0])
-            return aq_fail(AQ_REFUSED, r->place, "an entry of added_tokens has no text: \"content\" expected");
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_TEXT, r->place, "an entry of added_tokens has no text: \"content\" expected");
         AQ_TRY(aq_json_index(r->place, content, get(item, "id"), AQ_TOKENIZER_LIMIT, &id));
         token.id = (int32_t)id;
         AQ_TRY(aq_json_copy(r->arena, content, &token.text));
@@ -179,7 +182,7 @@ static aq_status read_added(aq_source_reader *r, const cJSON *list) {
 static aq_status read_document(aq_source_reader *r, const cJSON *root) {
     const cJSON *normalizer = get(root, "normalizer"), *decoder = get(root, "decoder");
     if (!cJSON_IsObject(root))
-        return aq_fail(AQ_REFUSED, r->place, "not a tokenizer: a JSON object expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_DOCUMENT, r->place, "not a tokenizer: a JSON object expected");
     const cJSON *steps = normalizer && is_type(normalizer, "Sequence") ? get(normalizer, "normalizers") : NULL;
     if (normalizer && !(steps && !steps->child))
         return unsupported(r, "normalizer", normalizer, "none");

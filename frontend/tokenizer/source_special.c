@@ -2,6 +2,7 @@
  * the readers of all of them look into JSON. */
 #define _GNU_SOURCE
 #include "frontend/import/json.h"
+#include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include <string.h>
@@ -24,7 +25,7 @@ static int has_nul(const char *text, size_t n) {
 
 aq_status aq_tokenizer_json(const char *place, const char *text, size_t n, cJSON **out) {
     if (has_nul(text, n)) /* cJSON would end the string there */
-        return aq_fail(AQ_REFUSED, place, "a text holds \\u0000: none expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_NUL, place, "a text holds \\u0000: none expected");
     return aq_json_parse(place, text, n, out);
 }
 
@@ -38,7 +39,7 @@ aq_status aq_json_copy(aq_arena *arena, const char *s, aq_bytes *out) {
 aq_status aq_json_flag(const char *place, const cJSON *object, const char *key, int missing, uint8_t *out) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
     if (item && !cJSON_IsBool(item) && !cJSON_IsNull(item))
-        return aq_fail(AQ_REFUSED, place, "\"%s\": true or false expected", key);
+        return aq_refuse(AQ_WHY_TOKENIZER_FLAG, place, "\"%s\": true or false expected", key);
     *out = item && cJSON_IsBool(item) ? cJSON_IsTrue(item) : missing;
     return AQ_OK;
 }
@@ -46,7 +47,7 @@ aq_status aq_json_flag(const char *place, const cJSON *object, const char *key, 
 aq_status aq_json_index(const char *place, const char *what, const cJSON *item, uint32_t limit, uint32_t *out) {
     double x = cJSON_IsNumber(item) ? item->valuedouble : -1;
     if (!(x >= 0 && x < limit) || x != (double)(uint32_t)x)
-        return aq_fail(AQ_REFUSED, place, "\"%.80s\": a whole number from 0 to %u expected", what, limit - 1);
+        return aq_refuse(AQ_WHY_TOKENIZER_NUMBER, place, "\"%.80s\": a whole number from 0 to %u expected", what, limit - 1);
     *out = (uint32_t)x;
     return AQ_OK;
 }
@@ -56,18 +57,18 @@ aq_status aq_json_index(const char *place, const char *what, const cJSON *item, 
 aq_status aq_source_vocab(aq_source_reader *r, const cJSON *object) {
     uint32_t entries = 0, id;
     if (!cJSON_IsObject(object) || !object->child)
-        return aq_fail(AQ_REFUSED, r->place, "no vocabulary: an object {\"text\": id, ...} expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_VOCAB, r->place, "no vocabulary: an object {\"text\": id, ...} expected");
     for (const cJSON *item = object->child; item; item = item->next)
         entries++;
     if (entries > AQ_TOKENIZER_LIMIT / 4)
-        return aq_fail(AQ_REFUSED, r->place, "%u entries: at most %u expected", entries, AQ_TOKENIZER_LIMIT / 4);
+        return aq_tokenizer_refuse_size(r->place, "entries", entries);
     uint32_t limit = AQ_ID_LIMIT(entries);
     aq_bytes *vocab;
     AQ_ALLOC(r->arena, vocab, limit);
     for (const cJSON *item = object->child; item; item = item->next) {
         AQ_TRY(aq_json_index(r->place, item->string, item, limit, &id));
         if (vocab[id].n || !item->string[0])
-            return aq_fail(AQ_REFUSED, r->place, "id %u: \"%.80s\": one text that is not empty expected", id, item->string);
+            return aq_refuse(AQ_WHY_TOKENIZER_VOCAB_TEXT, r->place, "id %u: \"%.80s\": one text that is not empty expected", id, item->string);
         AQ_TRY(aq_json_copy(r->arena, item->string, &vocab[id]));
         if (id >= r->out->n_vocab)
             r->out->n_vocab = id + 1;
@@ -102,7 +103,7 @@ aq_status aq_source_add(aq_source_reader *r, aq_added_token token) {
     for (uint32_t i = 0; i < r->added.n; i++)
         if (is_same(r->added.at[i].text, token.text)) {
             if (r->added.at[i].id != token.id)
-                return aq_fail(AQ_REFUSED, r->place, "added token \"%.*s\" has the ids %d and %d: one expected", (int)token.text.n,
+                return aq_refuse(AQ_WHY_TOKENIZER_ADDED_IDS, r->place, "added token \"%.*s\" has the ids %d and %d: one expected", (int)token.text.n,
                                token.text.s, r->added.at[i].id, token.id);
             r->added.at[i] = token;
             return AQ_OK;
@@ -113,7 +114,7 @@ aq_status aq_source_add(aq_source_reader *r, aq_added_token token) {
 
 static aq_status read_added(aq_source_reader *r, const cJSON *object) {
     if (!cJSON_IsObject(object))
-        return aq_fail(AQ_REFUSED, r->place, "an object {\"text\": id, ...} expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_ADDED_OBJECT, r->place, "an object {\"text\": id, ...} expected");
     for (const cJSON *item = object->child; item; item = item->next) {
         uint32_t id;
         aq_added_token token = {.normalized = 1};
@@ -140,11 +141,11 @@ static aq_status read_token(aq_source_reader *r, const char *key, const cJSON *i
     const cJSON *content = cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "content") : item;
     aq_added_token token = {.special = 1};
     if (!cJSON_IsString(content) || !content->valuestring[0])
-        return aq_fail(AQ_REFUSED, r->place, "\"%s\": a text, or an object with \"content\" expected", key);
+        return aq_refuse(AQ_WHY_TOKENIZER_ROLE, r->place, "\"%s\": a text, or an object with \"content\" expected", key);
     AQ_TRY(aq_json_copy(r->arena, content->valuestring, &token.text));
     token.id = known >= 0 ? known : aq_source_find(r, token.text);
     if (token.id < 0)
-        return aq_fail(AQ_REFUSED, r->place, "\"%s\": \"%.80s\" has no id: an entry of the vocabulary or an added token expected", key,
+        return aq_refuse(AQ_WHY_TOKENIZER_ROLE_ID, r->place, "\"%s\": \"%.80s\" has no id: an entry of the vocabulary or an added token expected", key,
                        token.text.s);
     *out = token.id;
     if (cJSON_IsObject(item)) {
@@ -168,7 +169,7 @@ static aq_status read_decoder_table(aq_source_reader *r, const cJSON *table) {
                 id = -1;
         }
         if (id < 0 || !item->string[0])
-            return aq_fail(AQ_REFUSED, r->place, "added_tokens_decoder: \"%.80s\": an id expected", item->string);
+            return aq_refuse(AQ_WHY_TOKENIZER_DECODER_ID, r->place, "added_tokens_decoder: \"%.80s\": an id expected", item->string);
         AQ_TRY(read_token(r, "added_tokens_decoder", item, 1, (int32_t)id, &same));
     }
     return AQ_OK;
@@ -179,7 +180,7 @@ static aq_status check_class(const aq_source_reader *r, const cJSON *root) {
     const cJSON *class = cJSON_GetObjectItemCaseSensitive(root, "tokenizer_class");
     const char *name = cJSON_GetStringValue(class);
     if (name && strncmp(name, "GPT2Tokenizer", 13) != 0)
-        return aq_fail(AQ_REFUSED, r->place, "tokenizer_class \"%.80s\" is not supported without tokenizer.json: GPT2Tokenizer expected",
+        return aq_refuse(AQ_WHY_TOKENIZER_CLASS, r->place, "tokenizer_class \"%.80s\" is not supported without tokenizer.json: GPT2Tokenizer expected",
                        name);
     return AQ_OK;
 }
@@ -192,7 +193,7 @@ static aq_status read_special(aq_source_reader *r, const cJSON *root, int is_slo
     } roles[] = {{"bos_token", &out->bos}, {"eos_token", &out->eos}, {"pad_token", &out->pad}, {"unk_token", &out->unk}};
     int32_t id;
     if (!cJSON_IsObject(root))
-        return aq_fail(AQ_REFUSED, r->place, "a JSON object expected");
+        return aq_refuse(AQ_WHY_TOKENIZER_CONFIG, r->place, "a JSON object expected");
     if (is_slow) {
         AQ_TRY(check_class(r, root));
         AQ_TRY(read_decoder_table(r, cJSON_GetObjectItemCaseSensitive(root, "added_tokens_decoder")));

@@ -26,7 +26,7 @@ with open(PROGRAM, "rb") as f:
 
 def command_of(number, path):
     if 500 <= number < 600:
-        return ["tokenize", "--tokenizer", path, "a"]
+        return ["tokenize", path]
     return ["show", "--json", path]
 
 
