@@ -1,17 +1,20 @@
 /* dtype.c: the table's look-ups, and the value of every stored bit pattern.
  *
  * A block type is decoded in two steps: its integers are widened to int16 and its scales to f32, then one loop computes
- * q * d + m. So a new block type is one case of open_block, and f32 and f64 cannot disagree. The step is made for a type that is
- * constant in the caller (always_inline), which lets the compiler turn both loops into vectors: about 1 ns a block of 32.
+ * q * d + m. So a new block type is one row of block.c, and f32 and f64 cannot disagree. For the types met most the step is one case of
+ * open_block, made for a type that is constant in the caller (always_inline), which lets the compiler turn both loops into vectors: about
+ * 1 ns a block of 32.
  * Dropped: a table of the 65536 halves (256 KiB, evicts what the caller works on) for four integer instructions. */
 #include "ir/dtype.h"
+
+#include "ir/block.h"
 
 #include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 32 }; /* every block type of the table has this many elements */
+enum { BLOCK = AQ_GROUP }; /* every block is one group of 32 or, in the types of AQ_SUPER elements, eight */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -161,10 +164,20 @@ INLINE void open_block(aq_dtype t, const unsigned char *p, int16_t q[BLOCK], flo
     }
 }
 
-/* LOOP(T, load): dst[i] = the value at src, for plain types. BLOCKS: the same for block types. */
+/* LOOP(T, load): dst[i] = the value at src, for plain types. BLOCKS, GROUPS: the same for block types. */
 #define LOOP(T, size, load)                                                                                                                 \
     for (size_t i = 0; i < n; i++)                                                                                                          \
         dst[i] = (T)load(p + i * (size));                                                                                                   \
+    return
+#define GROUPS(T, t)                                                                                                                        \
+    for (size_t b = 0; b < n / BLOCK; b++) {                                                                                                \
+        int16_t q[BLOCK];                                                                                                                   \
+        float d[2], m[2];                                                                                                                   \
+        size_t groups = row->block / BLOCK;                                                                                                 \
+        aq_block_open(t, p + b / groups * row->bytes, (int)(b % groups), q, d, m);                                                          \
+        for (int i = 0; i < BLOCK; i++)                                                                                                     \
+            dst[b * BLOCK + (size_t)i] = (T)q[i] * (T)d[i / 16] + (T)m[i / 16];                                                             \
+    }                                                                                                                                       \
     return
 #define BLOCKS(T, t)                                                                                                                        \
     for (size_t b = 0; b < n / BLOCK; b++) {                                                                                                \
@@ -207,6 +220,13 @@ INLINE int32_t load_i32(const unsigned char *p) {
         case AQ_Q8_0: BLOCKS(T, AQ_Q8_0);                                                                                                   \
         case AQ_A8: BLOCKS(T, AQ_A8);                                                                                                       \
         case AQ_A16: BLOCKS(T, AQ_A16);                                                                                                     \
+        case AQ_Q5_0:                                                                                                                       \
+        case AQ_Q5_1:                                                                                                                       \
+        case AQ_Q2_K:                                                                                                                       \
+        case AQ_Q3_K:                                                                                                                       \
+        case AQ_Q4_K:                                                                                                                       \
+        case AQ_Q5_K:                                                                                                                       \
+        case AQ_Q6_K: GROUPS(T, t);                                                                                                         \
         case AQ_DTYPE_NONE:                                                                                                                 \
         case AQ_DTYPE_COUNT: assert(!"no type to decode");                                                                                  \
         }                                                                                                                                   \
@@ -266,36 +286,40 @@ static void encode_q8_0(const float *x, unsigned char *p) {
         p[2 + i] = (unsigned char)saturate(roundf(x[i] * inv), -127, 127);
 }
 
-static void pack_nibbles(const int q[BLOCK], unsigned char *p) {
-    for (int i = 0; i < BLOCK / 2; i++)
-        p[i] = (unsigned char)(q[i] | q[i + BLOCK / 2] << 4);
+static void store_codes(aq_dtype t, float d, float m, const uint8_t q[BLOCK], unsigned char *p) {
+    memset(p, 0, rows[t].bytes);
+    store_u16(p + aq_block_of(t)->d_at, aq_f32_to_f16(d));
+    if (aq_block_of(t)->m_at >= 0)
+        store_u16(p + aq_block_of(t)->m_at, aq_f32_to_f16(m));
+    aq_block_put_codes(t, q, p);
 }
 
-static void encode_q4_0(const float *x, unsigned char *p) {
+/* q4_0, q5_0 */
+static void encode_signed(aq_dtype t, const float *x, unsigned char *p) {
     float max = 0;
+    int zero = aq_block_of(t)->zero;
     for (int i = 0; i < BLOCK; i++)
         max = fabsf(x[i]) > fabsf(max) ? x[i] : max;
-    float d = max / -8, inv = inverse(d);
-    int q[BLOCK];
+    float d = max / (float)-zero, inv = inverse(d);
+    uint8_t q[BLOCK];
     for (int i = 0; i < BLOCK; i++) /* in f64, so that no fused multiply-add can change a code */
-        q[i] = (int)saturate((float)floor((double)x[i] * (double)inv + 8.5), 0, 15);
-    store_u16(p, aq_f32_to_f16(d));
-    pack_nibbles(q, p + 2);
+        q[i] = (uint8_t)saturate((float)floor((double)x[i] * (double)inv + zero + 0.5), 0, 2 * zero - 1);
+    store_codes(t, d, 0, q, p);
 }
 
-static void encode_q4_1(const float *x, unsigned char *p) {
+/* q4_1, q5_1 */
+static void encode_offset(aq_dtype t, const float *x, unsigned char *p) {
     float min = INFINITY, max = -INFINITY;
     for (int i = 0; i < BLOCK; i++) {
         min = x[i] < min ? x[i] : min;
         max = x[i] > max ? x[i] : max;
     }
-    float d = (max - min) / 15, inv = inverse(d);
-    int q[BLOCK];
+    int most = t == AQ_Q4_1 ? 15 : 31;
+    float d = (max - min) / (float)most, inv = inverse(d);
+    uint8_t q[BLOCK];
     for (int i = 0; i < BLOCK; i++)
-        q[i] = (int)saturate(floorf((x[i] - min) * inv + 0.5f), 0, 15);
-    store_u16(p, aq_f32_to_f16(d));
-    store_u16(p + 2, aq_f32_to_f16(min));
-    pack_nibbles(q, p + 4);
+        q[i] = (uint8_t)saturate(floorf((x[i] - min) * inv + 0.5f), 0, most);
+    store_codes(t, d, min, q, p);
 }
 
 static void encode_plain(aq_dtype t, float x, unsigned char *p) {
@@ -319,10 +343,16 @@ void aq_dtype_encode_f32(aq_dtype t, const float *src, size_t n, void *dst) {
     const aq_dtype_info *row = aq_dtype_of(t);
     assert(n % row->block == 0);
     unsigned char *p = dst;
+    if (row->block == AQ_SUPER) {
+        aq_block_encode(t, src, n, p);
+        return;
+    }
     for (size_t i = 0; i < n; i += row->block, p += row->bytes)
         switch (t) {
-        case AQ_Q4_0: encode_q4_0(src + i, p); break;
-        case AQ_Q4_1: encode_q4_1(src + i, p); break;
+        case AQ_Q4_0:
+        case AQ_Q5_0: encode_signed(t, src + i, p); break;
+        case AQ_Q4_1:
+        case AQ_Q5_1: encode_offset(t, src + i, p); break;
         case AQ_Q8_0: encode_q8_0(src + i, p); break;
         case AQ_A8:
         case AQ_A16: encode_act(t, src + i, p); break;

@@ -3,6 +3,8 @@
  * how the layout keeps them, so packing runs at about the speed of memory. */
 #include "ir/layout.h"
 
+#include "ir/block.h"
+
 #include <string.h>
 
 static const char *const names[] = {
@@ -120,8 +122,15 @@ double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, cons
         return group_get(t, bytes + (n / R * groups + k / G) * group_bytes(t), n % R, k % G);
     }
     size_t at = row_major(dim, rank, index);
-    aq_dtype_decode_f64(t, base, at / G * G, G, x);
-    return x[at % G];
+    size_t block = aq_dtype_of(t)->block;
+    if (block == G) {
+        aq_dtype_decode_f64(t, base, at / G * G, G, x);
+        return x[at % G];
+    }
+    int16_t q[G];
+    float d[2], m[2];
+    aq_block_open(t, bytes + at / block * aq_dtype_of(t)->bytes, (int)(at % block / G), q, d, m);
+    return (double)q[at % G] * (double)d[at % G / 16] + (double)m[at % G / 16];
 }
 
 void aq_layout_set(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index, void *base, double x) {

@@ -22,6 +22,10 @@ block_form aq_emit_block_form(const aq_nest_buf *b) {
     }
 }
 
+int aq_emit_can_read(aq_dtype t) {
+    return aq_dtype_of(t)->kind != AQ_KIND_WEIGHT || t == AQ_Q4_0 || t == AQ_Q4_1 || t == AQ_Q8_0;
+}
+
 block_place aq_emit_block_place(emitter *e, aq_id buf, const ix *index) {
     const aq_nest_buf *b = &e->n->bufs.at[buf];
     int last = b->type.rank - 1;

@@ -91,7 +91,7 @@ void aq_ref_load(const aq_ref_val *v, int64_t first, int64_t n, double *dst) {
     }
     int64_t block = aq_dtype_of(v->stored)->block;
     if (first % block || n % block) { /* single elements of blocks: slow and rare */
-        double whole[64];
+        double whole[256]; /* the largest block */
         for (int64_t i = 0; i < n; i++) {
             aq_dtype_decode_f64(v->stored, v->t.blocks, (size_t)((first + i) / block * block), (size_t)block, whole);
             dst[i] = whole[(first + i) % block];

@@ -1,0 +1,51 @@
+/* block.h: how a weight block type keeps its numbers: one table for decoding, encoding, packing into panels and emitting code.
+ *
+ * Every weight block is a run of groups of 32 elements (one group, or the eight of a K type). Element k has an unsigned code (q8_0: a
+ * signed one), put together from one or two bit fields, and stands for (code - zero) * d + m. d and m belong to a group or to each half of
+ * it. Types with `steps` have them as (f16 of the block) * (small integer of the half), exact in f32: 11 bits times at most 8. */
+#ifndef AQ_IR_BLOCK_H
+#define AQ_IR_BLOCK_H
+
+#include "ir/dtype.h"
+
+enum { AQ_GROUP = 32, AQ_SUPER = 256 /* elements of a block with steps */ };
+
+/* Bits [up, up + bits) of the code of element k lie in byte at + (k >> outer) * stride + k % inner, from bit (k >> div) % mod * mul on. */
+typedef struct aq_field {
+    uint8_t at, outer, stride, inner, div, mod, mul, bits, up;
+} aq_field;
+
+typedef enum aq_steps {
+    AQ_STEPS_NONE,    /* f16 d (and m) of the group itself */
+    AQ_STEPS_NIBBLES, /* 16 bytes: step of d in the low nibble, of m in the high one */
+    AQ_STEPS_SIX,     /* 12 bytes: 16 numbers of 6 bits, less 32 */
+    AQ_STEPS_SIX_MIN, /* 12 bytes: 8 steps of d and 8 of m, 6 bits each */
+    AQ_STEPS_BYTES    /* 16 signed bytes */
+} aq_steps;
+
+typedef struct aq_block {
+    uint8_t zero, is_signed;
+    uint8_t halves;     /* 1: d and m for a group; 2: for each 16 elements */
+    uint8_t steps;      /* aq_steps */
+    uint8_t steps_at;   /* byte offsets in the block */
+    int16_t d_at, m_at; /* m_at -1: no m. With steps m is MINUS the product */
+    aq_field field[2];  /* the second may have no bits */
+} aq_block;
+
+/* For WEIGHT types only. */
+const aq_block *aq_block_of(aq_dtype t);
+
+/* The codes of group `group` of the block at p (q8_0: two's complement bytes). */
+void aq_block_codes(aq_dtype t, const unsigned char *p, int group, uint8_t code[AQ_GROUP]);
+/* p's fields = the codes of the whole block; its other bytes stay, the fields' bytes must be zero before. */
+void aq_block_put_codes(aq_dtype t, const uint8_t *code, unsigned char *p);
+/* Steps of the halves 0 .. 256 / (32 / halves) - 1 of a block with steps; minus = those of m (0 without). */
+void aq_block_steps(aq_dtype t, const unsigned char *p, int8_t *step, uint8_t *minus);
+void aq_block_put_steps(aq_dtype t, const int8_t *step, const uint8_t *minus, unsigned char *p);
+/* Codes less zero, and d and m of both halves, of one group: element i is q[i] * d[i / 16] + m[i / 16], exact in f64. */
+void aq_block_open(aq_dtype t, const unsigned char *p, int group, int16_t q[AQ_GROUP], float d[2], float m[2]);
+
+/* encode_k.c: the types with steps. n elements, a multiple of 256. */
+void aq_block_encode(aq_dtype t, const float *x, size_t n, unsigned char *p);
+
+#endif
