@@ -3,6 +3,7 @@
 
 #include "frontend/compile.h"
 #include "frontend/engine_ref.h"
+#include "frontend/import/made.h"
 #include "frontend/retype.h"
 #include "ir/clock.h"
 #include "ir/file.h"
@@ -63,18 +64,14 @@ static int is_random(const char *model) {
 static aq_status open_checkpoint(aq_engine *e, const char *model) {
     aq_dtype type;
     AQ_TRY(wanted_type(e, &type));
-    if (is_random(model)) {
-        say(e, "random weights", 0, 1);
-        AQ_TRY((e->o.compile_only ? aq_checkpoint_outline : aq_checkpoint_random)(model, type, &e->c)); /* a plan wants no bytes of weights */
-        e->checkpoint_open = 1;
-        return AQ_OK;
-    }
-    AQ_TRY(aq_checkpoint_open(model, &e->c));
+    AQ_TRY(is_random(model) ? aq_checkpoint_outline(model, type, &e->c) : aq_checkpoint_open(model, &e->c));
     e->checkpoint_open = 1;
-    if (type == AQ_DTYPE_NONE)
-        return AQ_OK;
-    say(e, "turning weights", 0, 1);
-    return aq_checkpoint_retype(&e->c, type, e->limits.threads);
+    return type == AQ_DTYPE_NONE || is_random(model) ? AQ_OK : aq_checkpoint_retype(&e->c, type);
+}
+
+static aq_status make_rows(const void *maker, int64_t first, int64_t count, void *out) {
+    const aq_tensor_maker *m = maker;
+    return m->rows(m, first, count, out);
 }
 
 static aq_status tensor_source(void *user, const char *name, aq_rt_tensor *out) {
@@ -82,7 +79,13 @@ static aq_status tensor_source(void *user, const char *name, aq_rt_tensor *out) 
     const aq_tensor *t = aq_checkpoint_find(c, name);
     if (!t)
         return aq_fail(AQ_REFUSED, c->path, "no tensor %s: the plan was made for another model", name);
-    *out = (aq_rt_tensor){.data = t->data, .bytes = t->bytes, .dtype = t->dtype, .rank = t->rank, .rotate_half = t->rotate_half};
+    *out = (aq_rt_tensor){.data = t->data, .bytes = t->bytes, .dtype = t->dtype, .rank = t->rank, .rotate_half = t->rotate_half, .maker = t->maker};
+    if (t->maker) {
+        out->rows = make_rows;
+        memcpy(out->content, t->maker->content, sizeof out->content);
+    } else {
+        out->stamp = aq_tensor_stamp(c, t);
+    }
     for (int i = 0; i < t->rank; i++)
         out->dim[i] = t->dim[i];
     return AQ_OK;
@@ -196,6 +199,8 @@ static aq_status open_model(aq_engine *e, const char *model) {
     if (is_plan)
         AQ_TRY(aq_rt_plan_load(model, &e->plan));
     fill_limits(e);
+    if (is_ref && !is_plan && !e->o.compile_only)
+        AQ_TRY(aq_checkpoint_make(&e->c, e->limits.threads));
     if (is_ref && !is_plan)
         return aq_engine_ref_open(&e->c, &co, e->limits.context, e->limits.sequences, e->limits.threads, &e->ref);
     if (!is_plan)

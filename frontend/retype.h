@@ -1,8 +1,11 @@
-/* retype.h: --weights-type: every matrix of a checkpoint turned into another type, in memory. */
+/* retype.h: the matrices of a checkpoint in another type. */
 #ifndef AQ_FRONTEND_RETYPE_H
 #define AQ_FRONTEND_RETYPE_H
+
 #include "frontend/import/import.h"
-/* Tensors of two axes get `to` (decoded exactly, encoded by the rule of dtype.h); vectors stay. The tensors table of c is replaced; the bytes
- * live in c->memory until close. Rows whose length is no multiple of the block are refused. `threads` share the rows. */
-AQ_MUST_USE aq_status aq_checkpoint_retype(aq_checkpoint *c, aq_dtype to, int threads);
+
+/* Every tensor of two axes becomes `to`, made row by row when its rows are asked for (import/made.h): nothing is converted now, and the
+ * checkpoint takes no more memory than before. Vectors (norms) stay. AQ_REFUSED: rows do not divide into blocks of `to`. */
+AQ_MUST_USE aq_status aq_checkpoint_retype(aq_checkpoint *c, aq_dtype to);
+
 #endif

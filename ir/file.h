@@ -2,7 +2,7 @@
 #ifndef AQ_IR_FILE_H
 #define AQ_IR_FILE_H
 
-#include "ir/status.h"
+#include "ir/arena.h"
 
 /* A whole file, mapped read-only. bytes is NULL and size 0 for an empty file. */
 typedef struct aq_file {
@@ -28,6 +28,19 @@ void aq_file_abandon(aq_file_writer *w);                 /* NULL is fine */
 
 /* Makes the folder and its parents; fine if it is there. */
 AQ_MUST_USE aq_status aq_file_make_folder(const char *path);
+
+/* The regular files of a folder, in no order; none if there is no such folder. out->at lives in the arena. */
+typedef struct aq_folder_entry {
+    const char *path; /* with the folder's */
+    uint64_t size;
+    int64_t mtime_ns;
+} aq_folder_entry;
+typedef AQ_VEC(aq_folder_entry) aq_folder_list_of;
+AQ_MUST_USE aq_status aq_folder_list(const char *path, aq_arena *arena, aq_folder_list_of *out);
+
+AQ_MUST_USE aq_status aq_file_remove(const char *path); /* fine if it is not there */
+void aq_file_touch(const char *path);                   /* its time of change becomes now, where that is possible */
+uint64_t aq_folder_room(const char *path);              /* bytes that can still be written there; UINT64_MAX if nobody can tell */
 
 /* Reads all of standard input ("-") or of a file into memory the caller frees with aq_mem_free; at most `limit` bytes.
  * A NUL byte follows the last. */

@@ -19,6 +19,10 @@ void aq_mem_free(void *block);
 AQ_MUST_USE aq_status aq_mem_map(size_t size, void **out);
 void aq_mem_unmap(void *block, size_t size);
 
+/* Bytes that can still be taken before something has to be thrown out: of the machine and of this process's control group. Pages of files
+ * count as free. UINT64_MAX where nobody can tell. (folder.c) */
+uint64_t aq_mem_available(void);
+
 /* For tests: the Nth allocation from now (1 = the next) and all after it fail; 0 switches it off. */
 void aq_mem_fail_after(long nth);
 /* Blocks allocated and not yet freed, maps included; and the number of allocations made so far. */

@@ -26,24 +26,40 @@ void aq_rt_plan_close(aq_rt_plan *p);
 const struct aq_plan *aq_rt_plan_tables(const aq_rt_plan *p); /* ir/plan.h */
 
 /* Where the bytes of a weight come from: fills in the stored tensor of that house name. dtype: the enum of ir/dtype.h; dim: its shape.
- * rotate_half: rows of each head still have to be interleaved. Returns AQ_REFUSED if there is none. */
+ * rotate_half: rows of each head still have to be interleaved. Returns AQ_REFUSED if there is none.
+ * A tensor is either there (data) or made a few rows at a time: rows(maker, first, count, out) writes rows [first, first + count) as they
+ * would be stored (of one axis: elements), is called by several threads at once, and always gives the same; content then names what it
+ * gives. stamp: not 0 says that data is part of a file that has not changed as long as the stamp and samples of the tensor are the same;
+ * otherwise all of data is hashed. */
 typedef struct aq_rt_tensor {
     const void *data;
     size_t bytes;
     uint32_t dtype, rank;
     int64_t dim[4];
     int rotate_half;
+    aq_status (*rows)(const void *maker, int64_t first, int64_t count, void *out);
+    const void *maker;
+    uint64_t content[2], stamp;
 } aq_rt_tensor;
 typedef aq_status (*aq_rt_tensor_source)(void *user, const char *name, aq_rt_tensor *out);
 
 /* Binds every weight of the plan: as stored ones point into the source's memory (which must outlive the binding), others are packed by
- * their recipe on `threads` threads into `cache_folder` (one file a model, keyed by the hash of the stored tensors and the recipes, written
- * beside and renamed, mapped; NULL: into memory). Checks dtype and shape of each. progress may be NULL: called with done and all bytes. */
+ * their recipe on `threads` threads into `cache_folder` (one file a model, keyed by the contents of the tensors and the recipes, written
+ * window by window beside and renamed, mapped; NULL or a disk without room: into memory). Checks dtype and shape of each. progress may be
+ * NULL: called with done and all bytes. AQ_NO_MEMORY beforehand where the packed weights would have to be in memory and are larger than it. */
 AQ_MUST_USE aq_status aq_rt_weights_bind(const aq_rt_plan *p, aq_rt_tensor_source source, void *user, const char *cache_folder, int threads,
                                          void (*progress)(void *user, uint64_t done, uint64_t all), void *progress_user, aq_rt_weights **out);
 void aq_rt_weights_close(aq_rt_weights *w);
 /* Why the packed weights were not kept in the cache folder, one line; NULL if there is nothing to say. */
 const char *aq_rt_weights_note(const aq_rt_weights *w);
+
+/* A file of packed weights by itself: *out_current: of the version that this runtime writes (others are never opened again); AQ_REFUSED:
+ * damaged. full: every byte is looked at. */
+AQ_MUST_USE aq_status aq_rt_cache_file_check(const char *path, int full, int *out_current);
+
+/* What binding from this source will take, nothing is bound: bytes to be packed (a file in the cache folder, or memory) and bytes that are
+ * used where they are. */
+AQ_MUST_USE aq_status aq_rt_weights_measure(const aq_rt_plan *p, aq_rt_tensor_source source, void *user, uint64_t *out_packed, uint64_t *out_mapped);
 
 typedef struct aq_rt_limits {
     int64_t context;    /* positions a sequence can hold; rounded up to pages */

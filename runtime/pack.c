@@ -1,85 +1,95 @@
-/* pack.c: hashing and packing by pieces that the workers take from a shared counter.
+/* pack.c: packing by pieces that the workers take from a shared counter, window by window: a window goes to a file as soon as it is full, so a
+ * model takes the memory of one window while it is packed, whatever its size, and tensors that are made when they are asked for (random
+ * weights, another type, merged adapters) exist a piece at a time only.
  *
- * Cost (2 Zen 4 cores, tensors in the page cache): hashing runs at the speed of memory. The whole contents are hashed, not samples: a
- * binding must not take the packed form of a checkpoint that differs in one row, and the price is that of decoding about one token, which
- * reads the same bytes. Packing runs once a model. */
+ * Cost: packing runs at about 1 GB/s a core, once a model. Making random q4_0 costs as much again, quantising from bf16 three times that.
+ * Dropped: packing through a shared mapping of the file (small pages for good, see cache_file.c); the whole block in memory before it is
+ * written (twice the model at its largest moment). What names the contents of a tensor is in pack_name.c. */
 #define XXH_INLINE_ALL
 #include "runtime/pack.h"
 
 #include "ir/arena.h"
-#include "ir/dtype.h"
 #include "ir/layout.h"
+#include "ir/memory.h"
 
 #include <string.h>
 #include <xxhash.h>
 
-#define PIECE ((uint64_t)4 << 20)
+enum { PIECE = 1 << 20, WINDOW = 64 << 20 };
 
 typedef struct work {
     aq_team *team;
-    const aq_pack_job *jobs;
-    uint32_t n;
-    const int64_t *first; /* of n + 1: number of the first piece of each job */
-    aq_digest *digest;    /* hashing: one a piece */
-    unsigned char *block; /* packing */
-    int64_t pieces;
+    const aq_pack_list *l;
+    const aq_pack_to *to;
+    int64_t begin, end;   /* pieces of this window */
+    unsigned char *bytes; /* of the window */
+    uint64_t start;       /* its place in the block */
     atomic_ullong done;
     uint64_t all;
-    void (*progress)(void *, uint64_t, uint64_t);
-    void *progress_user;
+    atomic_int failed; /* a status */
 } work;
 
+uint64_t aq_pack_sum_all(const void *bytes, uint64_t n) { return XXH3_64bits_withSeed(bytes, n, n); }
+
+uint64_t aq_pack_sum_ends(const void *bytes, uint64_t n) {
+    if (n <= 2 * AQ_PACK_ENDS)
+        return aq_pack_sum_all(bytes, n);
+    return XXH3_64bits_withSeed((const char *)bytes + n - AQ_PACK_ENDS, AQ_PACK_ENDS, aq_pack_sum_all(bytes, AQ_PACK_ENDS));
+}
+
+/* ---- pieces ---- */
+
+static int64_t common(int64_t a, int64_t b) { return b ? common(b, a % b) : a; }
+
+static size_t row_bytes(const aq_pack_job *j) { return j->from.bytes / (size_t)j->from.dim[0]; }
+
+/* Rows a piece: about 1 MiB of them, whole panels, whole heads (a made tensor is interleaved inside its piece). */
+static int64_t rows_of_piece(const aq_pack_job *j) {
+    int64_t rows = (int64_t)(PIECE / (row_bytes(j) + 1)), unit = AQ_PANEL_ROWS;
+    if (j->head_dim)
+        unit = AQ_PANEL_ROWS / common(AQ_PANEL_ROWS, j->head_dim) * j->head_dim;
+    return (rows + unit) / unit * unit;
+}
+
+/* The packed bytes of the first `rows` rows, a multiple of the panel or all. */
+static uint64_t packed_bytes(const aq_pack_job *j, int64_t rows) {
+    if (j->to->layout != AQ_LAYOUT_PANEL)
+        return (uint64_t)rows * row_bytes(j);
+    int64_t panels = (j->from.dim[0] + AQ_PANEL_ROWS - 1) / AQ_PANEL_ROWS;
+    return (uint64_t)((rows + AQ_PANEL_ROWS - 1) / AQ_PANEL_ROWS) * (j->to->bytes / (uint64_t)panels);
+}
+
+void aq_pack_cut(aq_pack_list *l) {
+    int64_t pieces = 0;
+    for (uint32_t i = 0; i < l->n; i++) {
+        int64_t step = rows_of_piece(&l->jobs[i]);
+        l->jobs[i].first = pieces;
+        pieces += (l->jobs[i].from.dim[0] + step - 1) / step;
+    }
+    l->jobs[l->n].first = pieces;
+}
+
 /* The job that piece i belongs to. */
-static uint32_t job_of(const work *w, int64_t i) {
-    uint32_t lo = 0, hi = w->n;
+static const aq_pack_job *job_of(const aq_pack_list *l, int64_t i) {
+    uint32_t lo = 0, hi = l->n;
     while (hi - lo > 1) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (w->first[mid] <= i)
+        if (l->jobs[mid].first <= i)
             lo = mid;
         else
             hi = mid;
     }
-    return lo;
+    return &l->jobs[lo];
 }
 
-static void hash_pieces(void *user, int worker) {
-    work *w = user;
-    (void)worker;
-    for (int64_t i; (i = aq_team_take(w->team, 1)) < w->pieces;) {
-        const aq_rt_tensor *t = &w->jobs[job_of(w, i)].from;
-        uint64_t at = (uint64_t)(i - w->first[job_of(w, i)]) * PIECE;
-        XXH128_hash_t h = XXH3_128bits((const char *)t->data + at, t->bytes - at < PIECE ? t->bytes - at : PIECE);
-        w->digest[i] = (aq_digest){h.low64, h.high64};
-    }
-}
-
-aq_status aq_pack_hash(aq_team *team, aq_pack_job *jobs, uint32_t n) {
-    aq_arena arena = {0};
-    aq_status status = AQ_OK;
-    void *first, *digest;
-    AQ_TRY_GOTO(status, close, aq_arena_alloc(&arena, n + 1, sizeof(int64_t), &first));
-    int64_t *at = first;
-    for (uint32_t i = 0; i < n; i++)
-        at[i + 1] = at[i] + (int64_t)((jobs[i].from.bytes + PIECE - 1) / PIECE);
-    AQ_TRY_GOTO(status, close, aq_arena_alloc(&arena, (size_t)at[n], sizeof(aq_digest), &digest));
-    work w = {.team = team, .jobs = jobs, .n = n, .first = at, .digest = digest, .pieces = at[n]};
-    aq_team_run(team, hash_pieces, &w);
-    for (uint32_t i = 0; i < n; i++) {
-        XXH128_hash_t h = XXH3_128bits(w.digest + at[i], (size_t)(at[i + 1] - at[i]) * sizeof *w.digest);
-        jobs[i].content = (aq_digest){h.low64, h.high64};
-    }
-close:
-    aq_arena_close(&arena);
-    return status;
+void aq_pack_extent(const aq_pack_list *l, int64_t i, uint64_t *begin, uint64_t *end) {
+    const aq_pack_job *j = job_of(l, i);
+    int64_t step = rows_of_piece(j), row = (i - j->first) * step;
+    *begin = j->offset + packed_bytes(j, row);
+    *end = i + 1 == j[1].first ? j[1].offset : j->offset + packed_bytes(j, row + step);
 }
 
 /* ---- packing ---- */
-
-/* Rows a piece: about 1 MiB of them, whole panels. */
-static int64_t rows_of_piece(const aq_pack_job *j) {
-    int64_t rows = (int64_t)((PIECE / 4) / (j->from.bytes / (uint64_t)j->from.dim[0] + 1));
-    return (rows + AQ_PANEL_ROWS) / AQ_PANEL_ROWS * AQ_PANEL_ROWS;
-}
 
 /* Row `row` of the result comes from this row of a matrix in rotate-half order (layout.h). */
 static int64_t source_row(int64_t row, int64_t head_dim) {
@@ -89,48 +99,102 @@ static int64_t source_row(int64_t row, int64_t head_dim) {
     return row - in_head + in_head / 2 + in_head % 2 * (head_dim / 2);
 }
 
-static void copy_rows(const aq_pack_job *j, int64_t begin, int64_t end, unsigned char *to) {
-    size_t row = j->from.bytes / (size_t)j->from.dim[0];
+static void copy_rows(const aq_pack_job *j, const char *from, int64_t n, unsigned char *to) {
+    size_t row = row_bytes(j);
     if (!j->head_dim)
-        memcpy(to + (size_t)begin * row, (const char *)j->from.data + (size_t)begin * row, (size_t)(end - begin) * row);
+        memcpy(to, from, (size_t)n * row);
     else
-        for (int64_t i = begin; i < end; i++)
-            memcpy(to + (size_t)i * row, (const char *)j->from.data + (size_t)source_row(i, j->head_dim) * row, row);
+        for (int64_t i = 0; i < n; i++)
+            memcpy(to + (size_t)i * row, from + (size_t)source_row(i, j->head_dim) * row, row);
+}
+
+/* A piece is whole heads, so it is packed as a matrix of its own. */
+static aq_status pack_piece(const work *w, int64_t i) {
+    const aq_pack_job *j = job_of(w->l, i);
+    int64_t step = rows_of_piece(j), first = (i - j->first) * step, n = j->from.dim[0] - first < step ? j->from.dim[0] - first : step;
+    uint64_t begin, end;
+    const char *from = j->from.data ? (const char *)j->from.data + (size_t)first * row_bytes(j) : NULL;
+    void *made = NULL;
+    aq_pack_extent(w->l, i, &begin, &end);
+    unsigned char *to = w->bytes + (begin - w->start);
+    if (!w->to->block)
+        memset(to, 0, (size_t)(end - begin)); /* a window before left its bytes */
+    if (!from) {
+        AQ_TRY(aq_mem_alloc((size_t)n * row_bytes(j), &made));
+        aq_status status = j->from.rows(j->from.maker, first, n, made);
+        if (status != AQ_OK) {
+            aq_mem_free(made);
+            return status;
+        }
+        from = made;
+    }
+    if (j->to->layout == AQ_LAYOUT_PANEL)
+        aq_layout_pack_panel((aq_dtype)j->to->dtype, from, n, j->from.dim[1], j->head_dim, 0, n, to);
+    else
+        copy_rows(j, from, n, to);
+    aq_mem_free(made);
+    if (w->to->sums)
+        w->to->sums[i] = (aq_pack_sums){end, aq_pack_sum_ends(to, end - begin), aq_pack_sum_all(to, end - begin)};
+    return AQ_OK;
 }
 
 static void pack_pieces(void *user, int worker) {
     work *w = user;
-    for (int64_t i; (i = aq_team_take(w->team, 1)) < w->pieces;) {
-        const aq_pack_job *j = &w->jobs[job_of(w, i)];
-        int64_t rows = j->from.dim[0], step = rows_of_piece(j), begin = (i - w->first[job_of(w, i)]) * step;
-        int64_t end = begin + step < rows ? begin + step : rows;
-        if (j->to->layout == AQ_LAYOUT_PANEL)
-            aq_layout_pack_panel((aq_dtype)j->to->dtype, j->from.data, rows, j->from.dim[1], j->head_dim, begin, end - begin, w->block + j->offset);
-        else
-            copy_rows(j, begin, end, w->block + j->offset);
-        uint64_t done = atomic_fetch_add(&w->done, (uint64_t)(end - begin) * (j->from.bytes / (uint64_t)rows));
-        if (worker == 0 && w->progress)
-            w->progress(w->progress_user, done, w->all);
+    for (int64_t i; (i = w->begin + aq_team_take(w->team, 1)) < w->end && !atomic_load(&w->failed);) {
+        uint64_t begin, end;
+        aq_status status = pack_piece(w, i);
+        if (status != AQ_OK)
+            atomic_store(&w->failed, (int)status);
+        aq_pack_extent(w->l, i, &begin, &end);
+        uint64_t done = atomic_fetch_add(&w->done, end - begin);
+        if (worker == 0 && w->to->progress)
+            w->to->progress(w->to->progress_user, done, w->all);
     }
 }
 
-aq_status aq_pack_run(aq_team *team, const aq_pack_job *jobs, uint32_t n, void *block, void (*progress)(void *, uint64_t, uint64_t),
-                      void *progress_user) {
-    aq_arena arena = {0};
-    aq_status status = AQ_OK;
-    void *first;
-    AQ_TRY_GOTO(status, close, aq_arena_alloc(&arena, n + 1, sizeof(int64_t), &first));
-    int64_t *at = first;
-    work w = {.team = team, .jobs = jobs, .n = n, .first = at, .block = block, .progress = progress, .progress_user = progress_user};
-    for (uint32_t i = 0; i < n; i++) {
-        at[i + 1] = at[i] + (jobs[i].from.dim[0] + rows_of_piece(&jobs[i]) - 1) / rows_of_piece(&jobs[i]);
-        w.all += jobs[i].from.bytes;
+/* The end of the window that begins with piece `begin`. */
+static int64_t window_end(const aq_pack_list *l, int64_t begin, uint64_t *bytes) {
+    int64_t pieces = l->jobs[l->n].first, i = begin;
+    uint64_t start, at, end;
+    aq_pack_extent(l, begin, &start, &end);
+    for (*bytes = end - start; ++i < pieces; *bytes = end - start) {
+        aq_pack_extent(l, i, &at, &end);
+        if (end - start > WINDOW)
+            break;
     }
-    w.pieces = at[n];
-    aq_team_run(team, pack_pieces, &w);
-    if (progress)
-        progress(progress_user, w.all, w.all);
+    return i;
+}
+
+static aq_status run_window(work *w) {
+    aq_team_run(w->team, pack_pieces, w);
+    int failed = atomic_load(&w->failed);
+    return failed ? aq_fail((aq_status)failed, NULL, "a tensor could not be made while weights were packed") : AQ_OK;
+}
+
+aq_status aq_pack_run(aq_team *team, const aq_pack_list *l, const aq_pack_to *to) {
+    work w = {.team = team, .l = l, .to = to, .bytes = to->block, .all = l->jobs[l->n].offset};
+    int64_t pieces = l->jobs[l->n].first;
+    uint64_t most = 0, bytes = 0;
+    aq_status status = AQ_OK;
+    void *window = NULL;
+    for (int64_t at = 0; !to->block && at < pieces; most = bytes > most ? bytes : most)
+        at = window_end(l, at, &bytes);
+    if (!to->block) {
+        AQ_TRY(aq_mem_map(most, &window));
+        w.bytes = window;
+    }
+    for (int64_t at = 0; at < pieces; at = w.end) {
+        w.begin = at;
+        w.end = to->block ? pieces : window_end(l, at, &bytes);
+        if (!to->block)
+            aq_pack_extent(l, at, &w.start, &(uint64_t){0});
+        AQ_TRY_GOTO(status, close, run_window(&w));
+        if (to->put)
+            AQ_TRY_GOTO(status, close, to->put(to->user, w.bytes, to->block ? w.all : bytes));
+    }
+    if (to->progress)
+        to->progress(to->progress_user, w.all, w.all);
 close:
-    aq_arena_close(&arena);
+    aq_mem_unmap(window, most);
     return status;
 }

@@ -15,7 +15,7 @@ AQ_MUST_USE aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out);
 /* Is it NAME:random[:SEED]? */
 int aq_model_is_random(const char *model);
 
-/* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_random. */
+/* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_outline. */
 AQ_MUST_USE aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out);
 
 #endif

@@ -97,7 +97,7 @@ aq_status aq_checkpoint_open(const char *path, aq_checkpoint *out) {
 void aq_checkpoint_close(aq_checkpoint *c) {
     for (uint32_t i = 0; i < c->n_files; i++)
         aq_file_unmap(&c->files[i]);
-    aq_mem_unmap(c->memory, c->memory_bytes);
+    aq_mem_unmap(c->made, c->made_bytes);
     aq_arena_close(&c->arena);
     *c = (aq_checkpoint){0};
 }

@@ -37,8 +37,9 @@ typedef struct aq_tensor {
     aq_dtype dtype;
     uint8_t rank;
     int64_t dim[2];
-    const void *data;
+    const void *data;       /* NULL: it is made row by row (made.h) */
     size_t bytes;
+    const struct aq_tensor_maker *maker; /* who makes it; NULL if data is there */
     int rotate_half;        /* rows are in rotate-half order inside each head: the recipe must interleave them (wq, wk of HF form) */
 } aq_tensor;
 
@@ -53,8 +54,8 @@ typedef struct aq_checkpoint {
     const char *chat_template;     /* the Jinja text of GGUF or tokenizer_config.json, or NULL */
     aq_file *files;
     uint32_t n_files;
-    void *memory;                  /* of random weights */
-    size_t memory_bytes;
+    void *made;                    /* bytes of tensors that were made (aq_checkpoint_make) */
+    size_t made_bytes;
 } aq_checkpoint;
 
 /* On failure *out is closed already. AQ_REFUSED with "PATH:place: ...", AQ_NO_MEMORY. */
@@ -67,7 +68,8 @@ const aq_tensor *aq_checkpoint_find(const aq_checkpoint *c, const char *house_na
  * AQ_DTYPE_NONE means bf16. Anonymous memory, freed by close; AQ_NO_MEMORY beforehand if less is free than the weights need. */
 AQ_MUST_USE aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out);
 
-/* The same without the bytes: every tensor's data is NULL. Enough to compile a plan and to tell the memory of a model of any size. */
+/* The same without the bytes: every tensor's data is NULL and its rows are made when they are asked for (made.h): a model of any size takes
+ * no memory until then. */
 AQ_MUST_USE aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out);
 
 /* Only the figures: from a config.json (HF or FlagAI keys), a .gguf, a folder, or a built-in NAME or NAME:random... */

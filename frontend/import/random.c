@@ -7,23 +7,45 @@
  *   q4_0   codes -7..7, 0 twice as likely (the code of -8 becomes that of 0): variance 17.5
  *   q4_1   codes 0..15 with m = -7.5 d: variance 21.25; d has 7 bits, so that m is exact
  *   q8_0   codes -127..127, 0 twice as likely: variance 5397.5
+ *   others   the plain types' values, quantised by the type's rule: slow (q4_k, q6_k)
+ * Rows are made when they are asked for (made.h): counters follow from the place of an element, so pieces can be made in any order.
  * Cost: about 0.4 s of one core per GB of block types (aquila-7b in q4_0, 3.8 GB: 1.9 s with its pages), 1.5 s per GB of bf16. */
 #include "frontend/import/internal.h"
+#include "frontend/import/made.h"
 #include "ir/memory.h"
 #include "ir/random.h"
 
 #include <assert.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LEVELS = 1 << 16, CHUNK = 512 /* generator blocks of 16 bytes at a time */ };
 
-typedef struct filler {
+/* What all tensors of a checkpoint share. The table takes 20 ms to fill: done when the first row of a plain type is wanted, since a model
+ * whose packed weights are in the cache wants none. */
+typedef struct source {
     aq_dtype dtype;
     double deviation;
-    unsigned char *table; /* LEVELS encoded values, for plain types */
+    pthread_mutex_t lock;
+    int filled;
+    aq_dtype table_dtype; /* dtype, or f32 for block types without a rule of their own */
+    unsigned char *table; /* LEVELS encoded values; NULL for block types with a rule */
+    float *values;        /* of as many */
+} source;
+
+typedef struct random_maker {
+    aq_tensor_maker maker;
+    source *from;
+    uint64_t key;
+    size_t row; /* elements */
+} random_maker;
+
+typedef struct filler { /* one of a thread */
+    const source *from;
+    uint64_t key;
     uint32_t words[4 * CHUNK];
 } filler;
 
@@ -42,29 +64,26 @@ static void fill_quantiles(float *value, double deviation) {
     }
 }
 
-static aq_status open_table(filler *f) {
-    void *values, *table;
-    AQ_TRY(aq_mem_alloc(LEVELS * sizeof(float), &values));
-    aq_status status = aq_mem_alloc((size_t)LEVELS * aq_dtype_of(f->dtype)->bytes, &table);
-    if (status == AQ_OK) {
-        fill_quantiles(values, f->deviation);
-        aq_dtype_encode_f32(f->dtype, values, LEVELS, table);
-        f->table = table;
+static void fill_table(source *s) {
+    pthread_mutex_lock(&s->lock);
+    if (!s->filled && s->table) {
+        fill_quantiles(s->values, s->deviation);
+        aq_dtype_encode_f32(s->table_dtype, s->values, LEVELS, s->table);
     }
-    aq_mem_free(values);
-    return status;
+    s->filled = 1;
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* n elements of the table's type from 16-bit halves of the words; n at most 8 * CHUNK. */
 static void look_up(const filler *f, size_t n, unsigned char *out) {
-    const unsigned char *half = (const unsigned char *)f->words;
+    const unsigned char *half = (const unsigned char *)f->words, *table = f->from->table;
     uint16_t h;
-    switch (aq_dtype_of(f->dtype)->bytes) { /* the size constant, so that memcpy is one move */
+    switch (aq_dtype_of(f->from->table_dtype)->bytes) { /* the size constant, so that memcpy is one move */
 #define COPY(size)                                                                                                                          \
     case size:                                                                                                                              \
         for (size_t i = 0; i < n; i++) {                                                                                                    \
             memcpy(&h, half + 2 * i, 2);                                                                                                    \
-            memcpy(out + i * (size), f->table + (size_t)h * (size), size);                                                                  \
+            memcpy(out + i * (size), table + (size_t)h * (size), size);                                                                  \
         }                                                                                                                                   \
         break;
         COPY(2)
@@ -81,7 +100,7 @@ static uint64_t symmetric_nibbles(uint64_t x) {
 }
 
 static void fill_q4_0(const filler *f, size_t blocks, unsigned char *out) {
-    uint16_t d = aq_f32_to_f16((float)(f->deviation / sqrt(17.5)));
+    uint16_t d = aq_f32_to_f16((float)(f->from->deviation / sqrt(17.5)));
     for (size_t b = 0; b < blocks; b++, out += 18) {
         uint64_t codes[2];
         memcpy(codes, f->words + 4 * b, 16);
@@ -93,7 +112,7 @@ static void fill_q4_0(const filler *f, size_t blocks, unsigned char *out) {
 }
 
 static void fill_q4_1(const filler *f, size_t blocks, unsigned char *out) {
-    double exact = f->deviation / sqrt(21.25);
+    double exact = f->from->deviation / sqrt(21.25);
     int e = ilogb(exact) - 6;
     exact = ldexp(rint(ldexp(exact, -e)), e); /* 7 bits: 15/2 times it has 11, as many as a half */
     uint16_t d = aq_f32_to_f16((float)exact), m = aq_f32_to_f16((float)(-7.5 * exact));
@@ -106,7 +125,7 @@ static void fill_q4_1(const filler *f, size_t blocks, unsigned char *out) {
 
 static void fill_q8_0(const filler *f, size_t blocks, unsigned char *out) {
     const unsigned char *codes = (const unsigned char *)f->words;
-    uint16_t d = aq_f32_to_f16((float)(f->deviation / sqrt(5397.5)));
+    uint16_t d = aq_f32_to_f16((float)(f->from->deviation / sqrt(5397.5)));
     for (size_t b = 0; b < blocks; b++, out += 34, codes += 32) {
         memcpy(out, &d, 2);
         for (int i = 0; i < 32; i++)
@@ -124,30 +143,74 @@ static uint64_t key_of(uint64_t seed, const char *name) {
 /* Elements that one generator block of 16 bytes gives. */
 static size_t elements_per_draw(aq_dtype t) { return t == AQ_Q8_0 ? 16 : t == AQ_Q4_0 || t == AQ_Q4_1 ? 32 : 8; }
 
-static void fill_tensor(filler *f, uint64_t key, size_t elements, unsigned char *out) {
-    size_t per_draw = elements_per_draw(f->dtype), per_chunk = CHUNK * per_draw;
-    const aq_dtype_info *type = aq_dtype_of(f->dtype);
-    for (size_t first = 0; first < elements; first += per_chunk) {
-        size_t n = elements - first < per_chunk ? elements - first : per_chunk;
-        unsigned char *at = out + first / type->block * type->bytes;
-        aq_random_fill(key, first / per_draw, CHUNK, f->words);
-        switch (f->dtype) {
-        case AQ_Q4_0: fill_q4_0(f, n / 32, at); break;
-        case AQ_Q4_1: fill_q4_1(f, n / 32, at); break;
-        case AQ_Q8_0: fill_q8_0(f, n / 32, at); break;
-        default: look_up(f, n, at);
-        }
+static int has_rule(aq_dtype t) { return t == AQ_Q4_0 || t == AQ_Q4_1 || t == AQ_Q8_0; }
+
+/* n elements from `first` on, at most a chunk, first a multiple of what one draw gives. */
+static void fill_chunk(filler *f, size_t first, size_t n, unsigned char *out) {
+    aq_dtype t = f->from->dtype;
+    aq_random_fill(f->key, first / elements_per_draw(t), CHUNK, f->words);
+    switch (t) {
+    case AQ_Q4_0: fill_q4_0(f, n / 32, out); break;
+    case AQ_Q4_1: fill_q4_1(f, n / 32, out); break;
+    case AQ_Q8_0: fill_q8_0(f, n / 32, out); break;
+    default: look_up(f, n, out);
     }
+}
+
+static void fill_elements(filler *f, size_t first, size_t n, unsigned char *out) {
+    size_t draw = elements_per_draw(f->from->dtype), most = CHUNK * draw, odd = first % draw;
+    const aq_dtype_info *type = aq_dtype_of(f->from->table ? f->from->table_dtype : f->from->dtype);
+    if (odd) { /* rows of plain types may begin within a draw */
+        unsigned char some[8 * 8];
+        size_t m = draw - odd < n ? draw - odd : n;
+        fill_chunk(f, first - odd, draw, some);
+        memcpy(out, some + odd * type->bytes, m * type->bytes);
+        first += m, n -= m, out += m * type->bytes;
+    }
+    for (size_t m; n; first += m, n -= m, out += m / type->block * type->bytes)
+        fill_chunk(f, first, m = n < most ? n : most, out);
+}
+
+static void fill_ones(aq_dtype t, size_t n, unsigned char *out) {
+    const float one = 1;
+    for (size_t i = 0; i < n; i++)
+        aq_dtype_encode_f32(t, &one, 1, out + i * aq_dtype_of(t)->bytes);
+}
+
+static aq_status make_ones(const aq_tensor_maker *m, int64_t first, int64_t count, void *out) {
+    aq_dtype t = ((const random_maker *)m)->from->dtype;
+    (void)first;
+    fill_ones(aq_dtype_of(t)->kind == AQ_KIND_FLOAT ? t : AQ_F32, (size_t)count, out);
+    return AQ_OK;
+}
+
+static aq_status make_rows(const aq_tensor_maker *maker, int64_t first, int64_t count, void *out) {
+    const random_maker *m = (const random_maker *)maker;
+    filler f = {.from = m->from, .key = m->key};
+    void *row;
+    if (m->from->table)
+        fill_table(m->from);
+    if (has_rule(m->from->dtype) || m->from->table_dtype == m->from->dtype) {
+        fill_elements(&f, (size_t)first * m->row, (size_t)count * m->row, out);
+        return AQ_OK;
+    }
+    size_t stored = m->row / aq_dtype_of(m->from->dtype)->block * aq_dtype_of(m->from->dtype)->bytes;
+    AQ_TRY(aq_mem_alloc(m->row * sizeof(float), &row));
+    for (int64_t i = 0; i < count; i++) {
+        fill_elements(&f, (size_t)(first + i) * m->row, m->row, row);
+        aq_dtype_encode_f32(m->from->dtype, row, m->row, (char *)out + (size_t)i * stored);
+    }
+    aq_mem_free(row);
+    return AQ_OK;
 }
 
 /* ---- the checkpoint ---- */
 
-/* All tensors of the architecture with their sizes, data still NULL; *total with every tensor at a multiple of 64. */
-static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype, size_t *total) {
+/* All tensors of the architecture with their sizes. */
+static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype) {
     aq_tensor *list;
     uint32_t n = 0;
     AQ_ALLOC(&c->arena, list, (size_t)c->config.L * aq_tensor_rows_count);
-    *total = 0;
     for (uint32_t row = 0; row < aq_tensor_rows_count; row++) {
         int64_t shape[2];
         aq_tensor_shape(&c->config, row, shape);
@@ -162,7 +225,6 @@ static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype, size_t *total) {
             AQ_TRY(aq_dtype_bytes(t.dtype, (uint64_t)shape[0] * (uint64_t)(shape[1] ? shape[1] : 1), c->path, &t.bytes));
             AQ_TRY(aq_tensor_house_name(&c->arena, row, layer, &t.name));
             t.file_name = t.name;
-            AQ_TRY(aq_size_add(*total, (t.bytes + 63) & ~(size_t)63, c->path, total));
             list[n++] = t;
         }
     }
@@ -171,47 +233,38 @@ static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype, size_t *total) {
     return AQ_OK;
 }
 
-/* Filling more than there is would end in the kernel killing us, not in a failed call. */
-static aq_status check_memory(const char *place, size_t total) {
-    char *text;
-    size_t n;
-    if (aq_file_read("/proc/meminfo", 1 << 16, &text, &n) != AQ_OK)
-        return AQ_OK;
-    const char *line = strstr(text, "MemAvailable:");
-    unsigned long long kib = line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) : 0;
-    aq_mem_free(text);
-    if (kib && total / 1024 > kib)
-        return aq_fail(AQ_NO_MEMORY, place, "random weights of %.1f GiB: only %.1f GiB of memory are free (try a smaller --weights-type)",
-                       (double)total / 0x1p30, (double)kib / 0x1p20);
+static aq_status open_source(aq_checkpoint *c, aq_dtype dtype, source **out) {
+    source *s;
+    AQ_ALLOC(&c->arena, s, 1);
+    *s = (source){.dtype = dtype, .deviation = c->config.initializer_range, .lock = PTHREAD_MUTEX_INITIALIZER, .table_dtype = dtype};
+    if (aq_dtype_of(dtype)->kind != AQ_KIND_FLOAT)
+        s->table_dtype = AQ_F32;
+    if (!has_rule(dtype)) {
+        AQ_ALLOC(&c->arena, s->values, LEVELS);
+        AQ_ALLOC(&c->arena, s->table, (size_t)LEVELS * aq_dtype_of(s->table_dtype)->bytes);
+    }
+    *out = s;
     return AQ_OK;
 }
 
-static void fill_ones(aq_dtype t, size_t n, unsigned char *out) {
-    const float one = 1;
-    for (size_t i = 0; i < n; i++)
-        aq_dtype_encode_f32(t, &one, 1, out + i * aq_dtype_of(t)->bytes);
-}
-
-static aq_status fill_all(aq_checkpoint *c, aq_dtype dtype, uint64_t seed) {
-    void *p;
-    AQ_TRY(aq_mem_alloc(sizeof(filler), &p));
-    filler *f = p;
-    *f = (filler){.dtype = dtype, .deviation = c->config.initializer_range};
-    aq_status status = aq_dtype_of(dtype)->kind == AQ_KIND_FLOAT ? open_table(f) : AQ_OK;
-    unsigned char *at = c->memory;
+/* Every tensor gets its maker. What a maker makes: its generator (VERSION of this file), seed and name in the key, type and deviation. */
+static aq_status give_makers(aq_checkpoint *c, aq_dtype dtype, uint64_t seed) {
+    enum { VERSION = 1 };
+    source *s;
+    uint64_t deviation;
     aq_tensor *tensors = (aq_tensor *)(uintptr_t)c->tensors; /* ours, just made */
-    for (uint32_t i = 0; status == AQ_OK && i < c->n_tensors; i++) {
-        aq_tensor *t = &tensors[i];
-        if (t->rank == 1)
-            fill_ones(t->dtype, (size_t)t->dim[0], at);
-        else
-            fill_tensor(f, key_of(seed, t->name), (size_t)t->dim[0] * (size_t)t->dim[1], at);
-        t->data = at;
-        at += (t->bytes + 63) & ~(size_t)63;
+    AQ_TRY(open_source(c, dtype, &s));
+    memcpy(&deviation, &s->deviation, sizeof deviation);
+    for (uint32_t i = 0; i < c->n_tensors; i++) {
+        random_maker *m;
+        AQ_ALLOC(&c->arena, m, 1);
+        *m = (random_maker){.from = s, .key = key_of(seed, tensors[i].name), .row = (size_t)(tensors[i].rank > 1 ? tensors[i].dim[1] : 1)};
+        m->maker.rows = tensors[i].rank > 1 ? make_rows : make_ones;
+        m->maker.content[0] = m->key;
+        m->maker.content[1] = deviation ^ (uint64_t)VERSION << 56 ^ (uint64_t)dtype << 48;
+        tensors[i].maker = &m->maker;
     }
-    aq_mem_free(f->table);
-    aq_mem_free(f);
-    return status;
+    return AQ_OK;
 }
 
 static aq_status parse_spec(const char *spec, size_t *name_length, uint64_t *seed) {
@@ -231,8 +284,8 @@ static aq_status parse_spec(const char *spec, size_t *name_length, uint64_t *see
     return AQ_OK;
 }
 
-static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype, int with_data) {
-    size_t name_length = 0, total = 0;
+static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype) {
+    size_t name_length = 0;
     uint64_t seed;
     aq_dtype_kind kind = aq_dtype_of(dtype)->kind;
     if (kind != AQ_KIND_FLOAT && kind != AQ_KIND_WEIGHT)
@@ -240,21 +293,16 @@ static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype,
     AQ_TRY(aq_arena_string(&c->arena, spec, strlen(spec), &c->path));
     AQ_TRY(parse_spec(c->path, &name_length, &seed));
     AQ_TRY(aq_builtin_config_read(&c->arena, c->path, name_length, &c->config));
-    AQ_TRY(list_tensors(c, dtype, &total));
-    if (with_data) {
-        AQ_TRY(check_memory(c->path, total));
-        AQ_TRY(aq_mem_map(total, &c->memory));
-        c->memory_bytes = total;
-        AQ_TRY(fill_all(c, dtype, seed));
-    }
+    AQ_TRY(list_tensors(c, dtype));
+    AQ_TRY(give_makers(c, dtype, seed));
     aq_import_sort(c);
     c->tokenizer = (aq_tokenizer_source){.place = c->path, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     return AQ_OK;
 }
 
-static aq_status open_or_close(const char *spec, aq_dtype dtype, int with_data, aq_checkpoint *out) {
+aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
     aq_checkpoint c = {0};
-    aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype, with_data);
+    aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype);
     if (status != AQ_OK)
         aq_checkpoint_close(&c);
     *out = c;
@@ -262,11 +310,11 @@ static aq_status open_or_close(const char *spec, aq_dtype dtype, int with_data, 
 }
 
 aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
-    return open_or_close(spec, dtype, 1, out);
-}
-
-aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
-    return open_or_close(spec, dtype, 0, out);
+    AQ_TRY(aq_checkpoint_outline(spec, dtype, out));
+    aq_status status = aq_checkpoint_make(out, 1);
+    if (status != AQ_OK)
+        aq_checkpoint_close(out);
+    return status;
 }
 
 aq_status aq_builtin_config_read(aq_arena *arena, const char *spec, size_t n, aq_config *out) {

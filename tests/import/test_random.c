@@ -1,6 +1,6 @@
 /* test_random.c: random weights: the same bytes for the same seed whatever else is asked for, the deviation that the config says in every
  * type, ones for norms, a clean refusal of what cannot be. */
-#include "frontend/import/import.h"
+#include "frontend/import/made.h"
 #include "ir/memory.h"
 #include "ir/random.h"
 
@@ -79,6 +79,31 @@ static void seeds_and_names_give_the_bytes(void **state) {
     aq_checkpoint_close(&mha), aq_checkpoint_close(&none), aq_checkpoint_close(&zero);
 }
 
+/* Rows in any order and number are the rows of the whole, also where a row is no multiple of what one draw of the generator gives. */
+static void rows_are_those_of_the_whole(void **state) {
+    (void)state;
+    const aq_dtype types[] = {AQ_F32, AQ_BF16, AQ_Q8_0, AQ_Q4_0, AQ_Q4_1};
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        aq_checkpoint whole = opened("tiny:random:5", types[k]), outline;
+        assert_int_equal(aq_checkpoint_outline("tiny:random:5", types[k], &outline), AQ_OK);
+        for (uint32_t i = 0; i < outline.n_tensors; i++) {
+            const aq_tensor *t = &outline.tensors[i];
+            assert_null(t->data);
+            assert_string_equal(t->name, whole.tensors[i].name);
+            size_t row = aq_tensor_row_bytes(t);
+            unsigned char *some = malloc(t->bytes);
+            for (int64_t first = 0; first < t->dim[0]; first += 1 + first % 5) {
+                int64_t n = t->dim[0] - first < 1 + first % 7 ? t->dim[0] - first : 1 + first % 7;
+                assert_int_equal(aq_tensor_read(t, first, n, some), AQ_OK);
+                assert_memory_equal(some, (const char *)whole.tensors[i].data + (size_t)first * row, (size_t)n * row);
+            }
+            free(some);
+        }
+        aq_checkpoint_close(&outline);
+        aq_checkpoint_close(&whole);
+    }
+}
+
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -123,7 +148,7 @@ static void every_failed_allocation_is_reported(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_at_a_time_are_the_same_numbers), cmocka_unit_test(deviation_and_mean_in_every_type),
-        cmocka_unit_test(seeds_and_names_give_the_bytes),      cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(seeds_and_names_give_the_bytes),      cmocka_unit_test(rows_are_those_of_the_whole), cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

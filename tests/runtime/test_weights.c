@@ -101,7 +101,7 @@ static void kept_and_found(void **state) {
     snprintf(deeper, sizeof deeper, "%s/a/b", folder);
     progress_done = progress_all = 0;
     assert_ok(aq_rt_weights_bind(plan, tiny_source, &model, folder, 2, watch, &model, &w));
-    assert_true(progress_all == sizeof model.out && progress_done == progress_all);
+    assert_true(progress_all == (TINY_V + 15) / 16 * 16 * TINY_D * sizeof(float) && progress_done == progress_all); /* whole panels */
     assert_null(aq_rt_weights_note(w));
     expect_bound(w);
     aq_rt_weights_close(w);
@@ -342,6 +342,106 @@ static void large_matrices_of_every_type(void **state) {
     free(t);
 }
 
+/* A matrix that is made when asked for is what it would be if it were there, in memory and through the cache, named by its content; a stamp
+ * stands for the bytes between the samples. */
+static atomic_int rows_made;
+static aq_status made_rows(const void *maker, int64_t first, int64_t count, void *out) {
+    atomic_fetch_add(&rows_made, (int)count);
+    if (maker == &rows_made)
+        return aq_fail(AQ_REFUSED, "maker", "no rows today");
+    memcpy(out, big.data + (size_t)first * (big.bytes / (size_t)big.n), (size_t)count * (big.bytes / (size_t)big.n));
+    return AQ_OK;
+}
+static uint64_t made_content, file_stamp;
+static const void *made_by;
+static aq_status made_source(void *user, const char *name, aq_rt_tensor *out) {
+    AQ_TRY(big_source(user, name, out));
+    if (strcmp(name, "out") != 0)
+        return AQ_OK;
+    out->stamp = file_stamp;
+    if (!made_content)
+        return AQ_OK;
+    out->data = NULL;
+    out->rows = made_rows;
+    out->maker = made_by;
+    out->content[0] = made_content;
+    return AQ_OK;
+}
+
+static void expect_big(const aq_rt_weights *w, int rotated) {
+    int64_t dim[2] = {big.n, big.k};
+    for (int64_t row = 0; row < big.n; row++) {
+        int64_t in = row % 96, from = rotated ? row - in + in / 2 + in % 2 * 48 : row;
+        for (int64_t k = row % 7; k < big.k; k += 97)
+            if (aq_layout_get(AQ_LAYOUT_PANEL, AQ_F16, dim, 2, (int64_t[]){row, k}, aq_rt_weight_at(w, 1)) !=
+                aq_layout_get(AQ_LAYOUT_ROWS, AQ_F16, dim, 2, (int64_t[]){from, k}, big.data))
+                fail_msg("element %lld,%lld differs", (long long)row, (long long)k);
+    }
+}
+
+static void made_when_bound(void **state) {
+    (void)state;
+    tiny_tables *t = malloc(sizeof *t);
+    unsigned char *bytes;
+    size_t size, packed;
+    aq_rt_plan *p;
+    aq_rt_weights *w;
+    char path[4096];
+    big.type = AQ_F16, big.n = 96 * 41, big.k = 1024, big.rotate = 1; /* heads of 96: pieces are whole panels and whole heads */
+    big.bytes = (size_t)(big.n * big.k) * 2;
+    big.data = malloc(big.bytes);
+    for (size_t i = 0; i < big.bytes / 2; i++) {
+        uint16_t half = (uint16_t)(i * 2654435761u >> 13 & 0x7bff);
+        memcpy(big.data + 2 * i, &half, 2);
+    }
+    tiny_fill(t);
+    for (int k = 1; k < 5; k += 3) {
+        aq_plan_weight *x = &t->weights[k];
+        x->dtype = big.type, x->dim[0] = big.n, x->dim[1] = big.k, x->head_dim = 96;
+        assert_ok(aq_layout_bytes(AQ_LAYOUT_PANEL, big.type, x->dim, 2, "big", &packed));
+        x->bytes = packed;
+    }
+    assert_ok(aq_plan_write(&t->p, &arena, &bytes, &size));
+    assert_ok(aq_rt_plan_from_functions("big.aqp", bytes, size, tiny_lookup, NULL, &p));
+    made_content = 7;
+    for (int threads = 1; threads <= 3; threads++) {
+        uint64_t to_pack, mapped;
+        assert_ok(aq_rt_weights_measure(p, made_source, &model, &to_pack, &mapped));
+        assert_int_equal(to_pack, packed);
+        assert_int_equal(mapped, sizeof model.emb + sizeof model.mix + sizeof model.norm);
+        atomic_store(&rows_made, 0);
+        assert_ok(aq_rt_weights_bind(p, made_source, &model, threads == 1 ? NULL : folder, threads, NULL, NULL, &w));
+        assert_int_equal(atomic_load(&rows_made), threads == 3 ? 0 : big.n); /* each row once; the third time from the cache */
+        expect_big(w, 1);
+        aq_rt_weights_close(w);
+    }
+    int current;
+    assert_int_equal(count_files(path, sizeof path), 1);
+    assert_ok(aq_rt_cache_file_check(path, 1, &current));
+    assert_true(current);
+    made_content = 8, made_by = &rows_made;
+    assert_refused(AQ_REFUSED, "a tensor could not be made", aq_rt_weights_bind(p, made_source, &model, folder, 2, NULL, NULL, &w));
+    assert_int_equal(count_files(NULL, 0), 1); /* nothing half-made is left */
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0 && pwrite(fd, "damage", 6, 300000) == 6); /* where only a full check looks */
+    close(fd);
+    assert_ok(aq_rt_cache_file_check(path, 0, &current));
+    assert_refused(AQ_REFUSED, "its bytes differ from those written", aq_rt_cache_file_check(path, 1, &current));
+    empty_folder();
+    made_content = 0, made_by = NULL;
+    for (file_stamp = 1; file_stamp < 3; file_stamp++) { /* the same bytes of a file that changed in between: packed again */
+        assert_ok(aq_rt_weights_bind(p, made_source, &model, folder, 2, NULL, NULL, &w));
+        expect_big(w, 1);
+        aq_rt_weights_close(w);
+        assert_int_equal(count_files(NULL, 0), (int)file_stamp);
+    }
+    file_stamp = 0;
+    aq_rt_plan_close(p);
+    free(big.data);
+    free(t);
+    empty_folder();
+}
+
 /* Nth allocation, with a cache folder: clean error, no leak; a file only if all went well. */
 static void every_allocation_may_fail(void **state) {
     (void)state;
@@ -364,7 +464,7 @@ int main(void) {
         cmocka_unit_test(in_memory),       cmocka_unit_test(kept_and_found),
         cmocka_unit_test(a_file_under_the_wrong_name), cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(several_at_once), cmocka_unit_test(wrong_tensors),
-        cmocka_unit_test(large_matrices_of_every_type), cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(large_matrices_of_every_type), cmocka_unit_test(made_when_bound), cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
