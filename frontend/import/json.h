@@ -7,7 +7,7 @@
 #include <cjson/cJSON.h>
 
 /* The whole of text[0..n) must be one JSON value (white space around it is fine). Nesting is bounded by cJSON (1000). Free with
- * cJSON_Delete. AQ_REFUSED "FILE:LINE:COLUMN: not JSON ...", AQ_NO_MEMORY. */
+ * cJSON_Delete, on the same thread. Memory: at most 40 MiB and 3 times n. AQ_REFUSED "FILE:LINE:COLUMN: not JSON ...", AQ_NO_MEMORY. */
 AQ_MUST_USE aq_status aq_json_parse(const char *file, const char *text, size_t n, cJSON **out);
 
 /* The member of an object (exact spelling), or NULL; the first where a key is repeated. */

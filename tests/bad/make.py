@@ -112,6 +112,7 @@ def flagai(d, **figures):
 
 def make_301(d): return hf(d, lambda m: setattr(m, "config", '{"hidden_size": 32,'))
 def make_302(d): return hf(d, lambda m: setattr(m, "config", '{"hidden_size": 32} {}'))
+def make_303(d): return hf(d, lambda m: setattr(m, "config", "[" + "0," * 800000 + "0]"))
 def make_310(d): return hf(d, lambda m: setattr(m, "config", "[32]"))
 def make_311(d): return config(d, model_type="mamba")
 def make_312(d): return config(d, tie_word_embeddings="yes")

@@ -1,5 +1,6 @@
 /* test_config.c: config.json in Hugging Face's and FlagAI's keys: what figures come out, and which line refuses what. */
 #include "frontend/import/internal.h"
+#include "frontend/import/json.h"
 #include "ir/memory.h"
 
 #include <setjmp.h>
@@ -154,8 +155,36 @@ static void built_in_architectures(void **state) {
     aq_arena_close(&a);
 }
 
+/* A tree's memory comes in chunks: all of them go with it, in whatever order its parts go, and a long text among short ones costs itself only. */
+static void memory_of_json_goes_with_it(void **state) {
+    (void)state;
+    enum { N = 3000 };
+    static char text[N * 40 + 200000];
+    size_t n = 1;
+    text[0] = '[';
+    for (int i = 0; i < N; i++)
+        n += (size_t)sprintf(text + n, "%s{\"k%d\": [%d, \"x\"]}", i ? "," : "", i, i);
+    n += (size_t)sprintf(text + n, ",\"");
+    memset(text + n, 'y', 100000);
+    n += 100000;
+    n += (size_t)sprintf(text + n, "\"]");
+    long open = aq_mem_open_blocks();
+    cJSON *a, *b;
+    assert_int_equal(aq_json_parse("t", text, n, &a), AQ_OK);
+    assert_true(aq_mem_open_blocks() < open + 20);
+    assert_int_equal(aq_json_parse("t", text, n, &b), AQ_OK);
+    cJSON_Delete(cJSON_DetachItemFromArray(a, N / 2));
+    assert_int_equal(cJSON_GetArraySize(a), N);
+    cJSON_Delete(a);
+    assert_int_equal(cJSON_GetArraySize(b), N + 1);
+    assert_int_equal(strlen(cJSON_GetArrayItem(b, N)->valuestring), 100000);
+    cJSON_Delete(b);
+    assert_int_equal(aq_mem_open_blocks(), open);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_of_json_goes_with_it),
         cmocka_unit_test(hugging_face_keys), cmocka_unit_test(rope_scaling_in_all_spellings), cmocka_unit_test(flagai_keys),
         cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
     };

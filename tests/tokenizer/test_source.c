@@ -263,7 +263,7 @@ static void test_out_of_memory(void **state) {
         assert_int_equal(aq_mem_open_blocks(), 0);
     }
     assert_int_equal(status, AQ_OK);
-    assert_true(n > 20);
+    assert_true(n > 10);
     print_message("%ld allocations were made to fail\n", n - 2);
 }
 
