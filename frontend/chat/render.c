@@ -1,5 +1,8 @@
-/* render.c: messages to text in parts, parts to ids, and how much history fits. */
+/* render.c: messages to text in parts, parts to ids. */
+#define _GNU_SOURCE
 #include "frontend/chat/chat.h"
+
+#include "frontend/reasons.h"
 
 #include <string.h>
 
@@ -18,72 +21,176 @@ static aq_status add_text(aq_arena *arena, aq_chat_text *out, const char *s) {
     return add(arena, out, s, n, 0);
 }
 
-static aq_status add_system(aq_arena *arena, const aq_chat_template *t, aq_bytes text, int is_own, aq_chat_text *out) {
-    AQ_TRY(add_fixed(arena, out, t->system_start));
-    AQ_TRY(add(arena, out, text.s, text.n, is_own));
-    return add_fixed(arena, out, t->system_end);
+static int flag(const aq_chat_template *t, aq_chat_flag f) { return (t->flags & f) != 0; }
+
+/* --- white space at the ends, as Python's str.strip() has it ------------------------------------------------------------------------------ */
+
+/* Bytes of the white space that s[0..n) begins with, 0 if it begins with something else. */
+static uint32_t space_at(const char *s, uint32_t n) {
+    const unsigned char *c = (const unsigned char *)s;
+    if (n && (c[0] == ' ' || (c[0] >= 9 && c[0] <= 13) || (c[0] >= 28 && c[0] <= 31)))
+        return 1;
+    if (n >= 2 && c[0] == 0xc2 && (c[1] == 0x85 || c[1] == 0xa0))
+        return 2;
+    if (n < 3)
+        return 0;
+    uint32_t x = (uint32_t)c[0] << 16 | (uint32_t)c[1] << 8 | c[2];
+    int is_space = x == 0xe19a80 || (x >= 0xe28080 && x <= 0xe2808a) || x == 0xe280a8 || x == 0xe280a9 || x == 0xe280af || x == 0xe2819f || x == 0xe38080;
+    return is_space ? 3 : 0;
 }
 
-/* System text and instruction. A system message at the front is given as `message`. */
-static aq_status add_head(aq_arena *arena, const aq_chat_request *r, const aq_chat_message *message, aq_chat_text *out) {
+static uint32_t space_before(const char *s, uint32_t n) {
+    for (uint32_t k = 1; k <= 3 && k <= n; k++)
+        if (space_at(s + n - k, k) == k)
+            return k;
+    return 0;
+}
+
+/* White space at both ends of what parts[from, n) say together; parts that nothing is left of go. */
+static void trim(aq_chat_text *text, uint32_t from) {
+    aq_chat_part *part = text->parts.at;
+    uint32_t first = from, k;
+    for (; first < text->parts.n; first++) {
+        for (aq_bytes *b = &part[first].text; (k = space_at(b->s, b->n)); b->n -= k)
+            b->s += k;
+        if (part[first].text.n)
+            break;
+    }
+    memmove(part + from, part + first, (text->parts.n - first) * sizeof *part);
+    text->parts.n -= first - from;
+    for (; text->parts.n > from; text->parts.n--) {
+        aq_bytes *b = &part[text->parts.n - 1].text;
+        while ((k = space_before(b->s, b->n)))
+            b->n -= k;
+        if (b->n)
+            break;
+    }
+}
+
+/* --- the head ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* What stands in the place of a system text. is_there 0: nothing. */
+typedef struct head {
+    aq_bytes text;
+    int is_there, is_own;
+} head;
+
+static aq_status find_system(const aq_chat_request *r, const aq_chat_message *message, head *out) {
     const aq_chat_template *t = r->template;
     const char *text = r->system ? r->system : t->system;
     if (message && r->system)
         return aq_fail(AQ_USAGE, NULL, "a system text is given and the messages begin with another: one expected");
+    *out = (head){{text, (uint32_t)strlen(text)}, *text || flag(t, AQ_CHAT_SYSTEM_ALWAYS), !r->system};
     if (message)
-        AQ_TRY(add_system(arena, t, message->text, 0, out));
-    else if (text[0])
-        AQ_TRY(add_system(arena, t, (aq_bytes){text, (uint32_t)strlen(text)}, !r->system, out));
-    if (!r->instruction)
+        *out = (head){message->text, message->text.n || !flag(t, AQ_CHAT_SKIP_EMPTY_SYSTEM), 0};
+    if (!out->is_there || !flag(t, AQ_CHAT_NO_SYSTEM))
+        return AQ_OK;
+    if (message)
+        return aq_refuse(AQ_WHY_CHAT_NO_SYSTEM, NULL, "a system message: template %s has no place for one: expected turns of user and assistant", t->name);
+    return aq_fail(AQ_USAGE, NULL, "template %s has no place for a system text: expected none", t->name);
+}
+
+static aq_status add_system(aq_arena *arena, const aq_chat_template *t, const head *h, aq_chat_text *out) {
+    if (!h->is_there)
+        return AQ_OK;
+    AQ_TRY(add_fixed(arena, out, t->system_start));
+    uint32_t from = out->parts.n;
+    AQ_TRY(add(arena, out, h->text.s, h->text.n, h->is_own));
+    if (flag(t, AQ_CHAT_TRIM_SYSTEM))
+        trim(out, from);
+    return add_fixed(arena, out, t->system_end);
+}
+
+static aq_status add_instruction(aq_arena *arena, const aq_chat_request *r, aq_chat_text *out) {
+    const aq_chat_template *t = r->template;
+    if (!r->instruction || !*r->instruction)
         return AQ_OK;
     if (!t->instruction)
         return aq_fail(AQ_USAGE, NULL, "template %s has no place for an instruction: aquila-chat or bair_v1 expected", t->name);
     AQ_TRY(add_fixed(arena, out, t->instruction));
     AQ_TRY(add_text(arena, out, r->instruction));
-    return add_fixed(arena, out, t->end_even);
+    return add_fixed(arena, out, t->user_end);
 }
+
+/* --- turns -------------------------------------------------------------------------------------------------------------------------------- */
 
 static aq_status add_open_turn(aq_arena *arena, const aq_chat_template *t, aq_chat_role role, aq_chat_text *out) {
-    const char *prefix = role == AQ_CHAT_USER ? t->user : t->assistant;
+    const char *prefix = role == AQ_CHAT_USER ? t->user : t->open ? t->open : t->assistant;
     size_t n = strlen(prefix);
-    return add(arena, out, prefix, t->is_colon && n && prefix[n - 1] == ' ' ? n - 1 : n, 1);
+    return add(arena, out, prefix, flag(t, AQ_CHAT_COLON) && n && prefix[n - 1] == ' ' ? n - 1 : n, 1);
 }
 
-static aq_status add_turn(aq_arena *arena, const aq_chat_template *t, const aq_chat_message *m, uint32_t position, int is_last,
-                          aq_chat_text *out) {
-    if (m->role == AQ_CHAT_SYSTEM) {
-        if (!t->system_start[0])
-            return aq_fail(AQ_USAGE, NULL, "a system message after the first: template %s has a place for it only at the front", t->name);
-        return add_system(arena, t, m->text, 0, out);
-    }
-    if (m->text.n == 0 && (t->is_open_empty || (is_last && m->role == AQ_CHAT_ASSISTANT)))
+/* Behind the last "</think>": what a model thought is not part of the conversation. */
+static aq_bytes after_think(aq_bytes text) {
+    static const char end[] = "</think>";
+    const char *found = text.s, *at;
+    while ((at = memmem(found, text.n - (size_t)(found - text.s), end, sizeof end - 1)))
+        found = at + sizeof end - 1;
+    return (aq_bytes){found, text.n - (uint32_t)(found - text.s)};
+}
+
+typedef struct place {
+    uint32_t position; /* among the turns */
+    int is_last;
+} place;
+
+static aq_status check_turn(const aq_chat_template *t, const aq_chat_message *m, place at) {
+    aq_chat_role wanted = at.position % 2 ? AQ_CHAT_ASSISTANT : AQ_CHAT_USER;
+    if (m->role == AQ_CHAT_SYSTEM && !flag(t, AQ_CHAT_SYSTEM_ANYWHERE))
+        return aq_refuse(AQ_WHY_CHAT_SYSTEM_LATE, NULL, "a system message after the first: template %s has a place for it only at the front", t->name);
+    if (flag(t, AQ_CHAT_ALTERNATE) && m->role != wanted)
+        return aq_refuse(AQ_WHY_CHAT_TURNS, NULL, "turn %u is not the %s's: template %s wants user and assistant in turn", at.position, at.position % 2 ? "assistant" : "user", t->name);
+    return AQ_OK;
+}
+
+static aq_status add_turn(aq_arena *arena, const aq_chat_template *t, const aq_chat_message *m, place at, const head *h, aq_chat_text *out) {
+    int is_user = m->role == AQ_CHAT_USER;
+    AQ_TRY(check_turn(t, m, at));
+    if (m->role == AQ_CHAT_SYSTEM)
+        return add_system(arena, t, &(head){m->text, m->text.n || !flag(t, AQ_CHAT_SKIP_EMPTY_SYSTEM), 0}, out);
+    if (m->text.n == 0 && (flag(t, AQ_CHAT_OPEN_EMPTY) || (at.is_last && !is_user)))
         return add_open_turn(arena, t, m->role, out);
-    AQ_TRY(add_fixed(arena, out, m->role == AQ_CHAT_USER ? t->user : t->assistant));
-    AQ_TRY(add(arena, out, m->text.s, m->text.n, 0));
-    return add_fixed(arena, out, position % 2 ? t->end_odd : t->end_even);
+    AQ_TRY(add_fixed(arena, out, is_user ? t->user : t->assistant));
+    uint32_t from = out->parts.n;
+    if (is_user && ((flag(t, AQ_CHAT_SYSTEM_FIRST) && at.position == 0) || (flag(t, AQ_CHAT_SYSTEM_LAST) && at.is_last)))
+        AQ_TRY(add_system(arena, t, h, out));
+    aq_bytes text = !is_user && flag(t, AQ_CHAT_AFTER_THINK) ? after_think(m->text) : m->text;
+    AQ_TRY(add(arena, out, text.s, text.n, 0));
+    if (flag(t, is_user ? AQ_CHAT_TRIM_USER : AQ_CHAT_TRIM_ASSISTANT))
+        trim(out, from);
+    int is_even = flag(t, AQ_CHAT_BY_POSITION) ? at.position % 2 == 0 : is_user;
+    return add_fixed(arena, out, is_even ? t->user_end : t->assistant_end);
 }
 
 static int is_none(const aq_chat_template *t) { return strcmp(t->name, "none") == 0; }
 
 static aq_status render_none(aq_arena *arena, const aq_chat_request *r, aq_chat_text *out) {
-    if (r->instruction || (r->system && r->system[0]))
+    if ((r->instruction && *r->instruction) || (r->system && r->system[0]))
         return aq_fail(AQ_USAGE, NULL, "template none feeds the text as it is: no system text and no instruction expected");
     if (r->n_messages > 1)
-        return aq_fail(AQ_USAGE, NULL, "template none takes one text, not %u messages: a conversation needs a template", r->n_messages);
+        return aq_refuse(AQ_WHY_CHAT_NONE, NULL, "%u messages: template none takes one text: a conversation needs a template (--template)", r->n_messages);
     return r->n_messages ? add(arena, out, r->messages[0].text.s, r->messages[0].text.n, 1) : AQ_OK;
 }
 
 aq_status aq_chat_render(aq_arena *arena, const aq_chat_request *r, aq_chat_text *out) {
+    const aq_chat_template *t = r->template;
     *out = (aq_chat_text){0};
-    if (is_none(r->template))
+    if (is_none(t))
         return render_none(arena, r, out);
     uint32_t first = r->n_messages && r->messages[0].role == AQ_CHAT_SYSTEM;
-    AQ_TRY(add_head(arena, r, first ? &r->messages[0] : NULL, out));
+    head h;
+    AQ_TRY(find_system(r, first ? &r->messages[0] : NULL, &h));
+    AQ_TRY(add_fixed(arena, out, t->start));
+    if (!flag(t, AQ_CHAT_SYSTEM_FIRST) && !flag(t, AQ_CHAT_SYSTEM_LAST))
+        AQ_TRY(add_system(arena, t, &h, out));
+    AQ_TRY(add_instruction(arena, r, out));
     for (uint32_t i = first; i < r->n_messages; i++)
-        AQ_TRY(add_turn(arena, r->template, &r->messages[i], i - first, i + 1 == r->n_messages, out));
+        AQ_TRY(add_turn(arena, t, &r->messages[i], (place){i - first, i + 1 == r->n_messages}, &h, out));
     const aq_chat_message *last = r->n_messages ? &r->messages[r->n_messages - 1] : NULL;
     int is_open = last && last->role == AQ_CHAT_ASSISTANT && last->text.n == 0;
-    return is_open ? AQ_OK : add_open_turn(arena, r->template, AQ_CHAT_ASSISTANT, out);
+    if (!is_open)
+        AQ_TRY(add_open_turn(arena, t, AQ_CHAT_ASSISTANT, out));
+    return r->after ? add_fixed(arena, out, r->after) : AQ_OK;
 }
 
 aq_status aq_chat_join(aq_arena *arena, const aq_chat_text *text, aq_bytes *out) {

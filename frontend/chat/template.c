@@ -2,21 +2,15 @@
 #define _GNU_SOURCE
 #include "frontend/chat/chat.h"
 
-#include <ctype.h>
+#include "frontend/chat/recognise.h"
+#include "frontend/reasons.h"
+
+#include <stdio.h>
 #include <string.h>
 
-#define MODEL(first, second, template)
 static const aq_chat_template templates[] = {
-#define TEMPLATE(name, system, system_start, system_end, user, assistant, end_even, end_odd, is_colon, is_open_empty, instruction, ...)        \
-    {name, system, system_start, system_end, user, assistant, end_even, end_odd, is_colon, is_open_empty, instruction, {__VA_ARGS__}},
-#include "frontend/chat/templates.def"
-};
-
-#define TEMPLATE(...)
-static const struct {
-    const char *first, *second, *template;
-} models[] = {
-#define MODEL(first, second, template) {first, second, template},
+#define TEMPLATE(name, flags, start, system, system_start, system_end, user, user_end, assistant, assistant_end, open, instruction, ...)              \
+    {name, flags, start, system, system_start, system_end, user, user_end, assistant, assistant_end, open, instruction, {__VA_ARGS__}},
 #include "frontend/chat/templates.def"
 };
 
@@ -29,67 +23,64 @@ const aq_chat_template *aq_chat_template_find(const char *name) {
     return NULL;
 }
 
-/* Names of checkpoints are written in every way: "AquilaChat2-7B", "aquila_chat2 7b". */
-static const char *template_of_model(const char *name) {
-    char plain[256];
-    size_t n = 0;
-    for (const char *c = name; *c && n + 1 < sizeof plain; c++)
-        if (!strchr("-_ ", *c))
-            plain[n++] = (char)tolower((unsigned char)*c);
-    plain[n] = 0;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        if (strstr(plain, models[i].first) && strstr(plain, models[i].second))
-            return models[i].template;
-    return "none";
-}
-
-/* The system text that a chatml Jinja template puts where the messages have none: the text between "<|im_start|>system\n" and
- * "<|im_end|>" if it is written out inside one quoted constant. Jinja itself is not run: a template is a program. */
-static aq_status system_of_jinja(aq_arena *arena, const char *jinja, const char **out) {
-    static const char start[] = "<|im_start|>system", end[] = "<|im_end|>";
-    *out = "";
-    for (const char *at = jinja; (at = strstr(at, start));) {
-        at += sizeof start - 1;
-        const char *text = at[0] == '\n' ? at + 1 : at[0] == '\\' && at[1] == 'n' ? at + 2 : NULL;
-        const char *stop = text ? strstr(text, end) : NULL;
-        size_t n = stop ? (size_t)(stop - text) : 0;
-        if (!n || memchr(text, '\'', n) || memchr(text, '"', n) || memchr(text, '\\', n) || memmem(text, n, "{{", 2) ||
-            memmem(text, n, "{%", 2))
-            continue; /* put together from parts */
-        return aq_arena_string(arena, text, n, out);
-    }
-    return AQ_OK;
+/* "auto, aquila-chat, ...": all names. */
+static void list_names(char *out, size_t room) {
+    size_t n = (size_t)snprintf(out, room, "auto");
+    for (uint32_t i = 0; aq_chat_template_at(i) && n < room; i++)
+        n += (size_t)snprintf(out + n, room - n, ", %s", templates[i].name);
 }
 
 static aq_status no_such_template(const char *wanted) {
-    char names[300] = "";
-    size_t n = 0;
-    for (uint32_t i = 0; aq_chat_template_at(i); i++) {
-        size_t length = strlen(templates[i].name);
-        if (n + length + 3 > sizeof names)
-            break;
-        if (i) {
-            memcpy(names + n, ", ", 2);
-            n += 2;
-        }
-        memcpy(names + n, templates[i].name, length + 1);
-        n += length;
-    }
-    return aq_fail(AQ_USAGE, NULL, "no template is called \"%.60s\": auto, %s expected", wanted, names);
+    char names[600];
+    list_names(names, sizeof names);
+    return aq_fail(AQ_USAGE, NULL, "no template is called \"%.60s\": %s expected", wanted, names);
 }
 
-aq_status aq_chat_template_open(aq_arena *arena, const char *wanted, const char *model_name, const char *jinja, aq_chat_template *out) {
-    int is_chatml = jinja && strstr(jinja, "<|im_start|>");
-    const char *name = wanted;
-    if (!wanted || strcmp(wanted, "auto") == 0)
-        name = is_chatml ? "chatml" : template_of_model(model_name ? model_name : "");
+static aq_status unknown_template(const char *place) {
+    char names[600];
+    list_names(names, sizeof names);
+    return aq_refuse(AQ_WHY_CHAT_UNKNOWN, place, "its chat template is none that is known here: expected --template with one of %s", names + strlen("auto, "));
+}
+
+/* s with the texts of bos and eos put in. */
+static aq_status fill_in(aq_arena *arena, const aq_chat_choice *c, const char **s) {
+    const char *texts[] = {c->bos ? c->bos : "", c->eos ? c->eos : ""};
+    size_t n = 0;
+    char *copy;
+    if (!*s || !strpbrk(*s, "\1\2"))
+        return AQ_OK;
+    for (const char *at = *s; *at; at++)
+        n += *at == 1 || *at == 2 ? strlen(texts[*at - 1]) : 1;
+    AQ_ALLOC(arena, copy, n + 1);
+    char *to = copy;
+    for (const char *at = *s; *at; at++) {
+        if (*at == 1 || *at == 2)
+            to = stpcpy(to, texts[*at - 1]);
+        else
+            *to++ = *at;
+    }
+    *s = copy;
+    return AQ_OK;
+}
+
+aq_status aq_chat_template_open(aq_arena *arena, const aq_chat_choice *c, aq_chat_template *out) {
+    int is_auto = !c->wanted || strcmp(c->wanted, "auto") == 0;
+    const char *own = NULL, *system = NULL;
+    if (c->jinja)
+        AQ_TRY(aq_chat_recognise(arena, c->jinja, &own, &system));
+    if (is_auto && c->jinja && !own && !c->known)
+        return unknown_template(c->place);
+    const char *name = !is_auto ? c->wanted : own ? own : c->known ? c->known : "none";
     const aq_chat_template *found = aq_chat_template_find(name);
     if (!found)
         return no_such_template(name);
-    aq_chat_template result = *found;
-    if (is_chatml && strcmp(found->name, "chatml") == 0)
-        AQ_TRY(system_of_jinja(arena, jinja, &result.system));
-    *out = result;
+    aq_chat_template t = *found;
+    if (own && system && !strcmp(own, name))
+        t.system = system;
+    const char **texts[] = {&t.start, &t.system_start, &t.system_end, &t.user, &t.user_end, &t.assistant, &t.assistant_end, &t.open};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        AQ_TRY(fill_in(arena, c, texts[i]));
+    *out = t;
     return AQ_OK;
 }
 

@@ -1,14 +1,15 @@
 /* prompt.c: see prompt.h. Order: open, then read (run) or add and encode turn by turn (chat). */
 #include "frontend/cli/prompt.h"
 
+#include "frontend/chat/messages.h"
 #include "frontend/cli/common.h"
-#include "frontend/cli/json.h"
 #include "ir/memory.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { TEXT_LIMIT = 1 << 28 };
+enum { TEXT_LIMIT = 1 << 28, SAMPLING_AQUILA2 = 1 };
 
 static aq_status collect_stops(const aq_subject *s, aq_prompt *p) {
     const aq_option_value *given = &s->args->at[AQ_OPT_STOP];
@@ -27,12 +28,47 @@ static aq_status collect_stops(const aq_subject *s, aq_prompt *p) {
     return AQ_OK;
 }
 
+static aq_status text_of_id(aq_arena *arena, const aq_tokenizer *t, int32_t id, const char **out) {
+    *out = NULL;
+    if (!t || id < 0)
+        return AQ_OK;
+    aq_bytes text = aq_tokenizer_text(t, id);
+    return text.n ? aq_arena_string(arena, text.s, text.n, out) : AQ_OK;
+}
+
+static aq_status choose_template(const aq_subject *s, aq_prompt *p) {
+    aq_chat_choice c = {.wanted = aq_arg_text(s->args, AQ_OPT_TEMPLATE),
+                        .known = s->known ? s->known->template : NULL,
+                        .jinja = s->checkpoint.chat_template,
+                        .place = s->checkpoint.path};
+    if (!c.known && aq_arg_given(s->args, AQ_OPT_PROMPT_IDS))
+        c.known = "none"; /* ids are what they are */
+    if (s->tokenizer) {
+        AQ_TRY(text_of_id(p->arena, s->tokenizer, aq_tokenizer_bos(s->tokenizer), &c.bos));
+        AQ_TRY(text_of_id(p->arena, s->tokenizer, aq_tokenizer_eos(s->tokenizer), &c.eos));
+    }
+    return aq_chat_template_open(p->arena, &c, &p->template);
+}
+
+/* What was taken from the table of known models, with -v. */
+static void say_known(const aq_subject *s, const aq_prompt *p) {
+    const aq_args *a = s->args;
+    if (!s->known)
+        return;
+    aq_say(a, 1, "%s (aquila show models): template %s, temperature %g, top-k %" PRId64 ", top-p %g, sampling %s, at most %" PRId64 " new tokens", s->known->name, p->template.name,
+           a->at[AQ_OPT_TEMPERATURE].real, aq_arg_number(a, AQ_OPT_TOP_K), a->at[AQ_OPT_TOP_P].real, aq_arg_text(a, AQ_OPT_SAMPLING),
+           aq_arg_number(a, AQ_OPT_MAX_NEW));
+}
+
 aq_status aq_prompt_open(const aq_subject *s, aq_arena *arena, aq_prompt *p) {
     *p = (aq_prompt){.arena = arena};
     p->system = aq_arg_text(s->args, AQ_OPT_SYSTEM);
     p->instruction = aq_arg_text(s->args, AQ_OPT_INSTRUCTION);
-    AQ_TRY(aq_chat_template_open(arena, aq_arg_text(s->args, AQ_OPT_TEMPLATE), s->checkpoint.config.name,
-                                 s->checkpoint.chat_template, &p->template));
+    AQ_TRY(choose_template(s, p));
+    int is_none = !strcmp(p->template.name, "none"), is_aquila2 = aq_arg_number(s->args, AQ_OPT_SAMPLING) == SAMPLING_AQUILA2;
+    p->drop_space = (p->template.flags & AQ_CHAT_COLON) || (is_aquila2 && !is_none);
+    p->after = is_aquila2 && !is_none ? " " : NULL;
+    say_known(s, p);
     return collect_stops(s, p);
 }
 
@@ -52,44 +88,34 @@ aq_status aq_prompt_add(aq_prompt *p, aq_chat_role role, const char *text, size_
 aq_status aq_prompt_encode(const aq_subject *s, aq_prompt *p, size_t budget) {
     if (!s->tokenizer)
         return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER, or --prompt-ids", s->args->operand[0]);
-    aq_chat_request request = {&p->template, p->system, p->instruction, p->messages.at, p->messages.n}, cut;
+    aq_chat_request request = {&p->template, p->system, p->instruction, p->messages.at, p->messages.n, p->after}, cut;
     aq_chat_text text = {0};
     uint32_t first = 0;
+    p->cut = 0;
     if (budget && p->messages.n > 1) {
         AQ_TRY(aq_chat_fit(s->tokenizer, &request, budget, &first));
         AQ_TRY(aq_chat_cut(p->arena, &request, first, &cut));
+        p->cut = request.n_messages - cut.n_messages;
         request = cut;
     }
-    AQ_TRY(aq_chat_render(p->arena, &request, &text));
+    aq_status status = aq_chat_render(p->arena, &request, &text);
+    if (status == AQ_REFUSED && p->place)
+        return aq_fail_prefix(status, p->place);
+    AQ_TRY(status);
     AQ_TRY(aq_chat_join(p->arena, &text, &p->text));
     p->ids.n = 0;
     return aq_chat_encode(s->tokenizer, &text, &p->ids);
 }
 
-/* --messages FILE. */
-static aq_status read_messages(aq_prompt *p, const char *path) {
-    const char *place = strcmp(path, "-") ? path : "standard input";
+aq_status aq_prompt_load(aq_prompt *p, const char *path) {
     char *bytes;
     size_t n;
-    cJSON *list = NULL;
-    const cJSON *item;
-    aq_status status;
     AQ_TRY(aq_file_read(path, TEXT_LIMIT, &bytes, &n));
-    AQ_TRY_GOTO(status, close, aq_json_parse(place, bytes, n, &list));
-    if (!cJSON_IsArray(list) || !list->child)
-        AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, place, "expected a list of {\"role\", \"content\"}, not an empty one"));
-    uint32_t i = 0;
-    cJSON_ArrayForEach(item, list) {
-        const cJSON *role = aq_json_get(item, "role"), *content = aq_json_get(item, "content");
-        aq_chat_role r;
-        if (!cJSON_IsString(role) || !cJSON_IsString(content) || !aq_chat_role_read(role->valuestring, &r))
-            AQ_TRY_GOTO(status, close, aq_fail(AQ_REFUSED, place, "message %u: expected {\"role\": \"system|user|assistant\", \"content\": \"...\"}", i));
-        AQ_TRY_GOTO(status, close, aq_prompt_add(p, r, content->valuestring, strlen(content->valuestring)));
-        i++;
-    }
-close:
-    cJSON_Delete(list);
+    const char *place = strcmp(path, "-") ? path : "standard input";
+    aq_status status = aq_chat_messages_read(p->arena, place, bytes, n, &p->messages);
     aq_mem_free(bytes);
+    if (status == AQ_OK)
+        status = aq_arena_string(p->arena, place, strlen(place), &p->place);
     return status;
 }
 
@@ -121,7 +147,7 @@ aq_status aq_prompt_read(const aq_subject *s, aq_prompt *p) {
     if (aq_arg_given(a, AQ_OPT_PROMPT_IDS))
         return read_ids(s, p);
     if (aq_arg_given(a, AQ_OPT_MESSAGES))
-        AQ_TRY(read_messages(p, aq_arg_text(a, AQ_OPT_MESSAGES)));
+        AQ_TRY(aq_prompt_load(p, aq_arg_text(a, AQ_OPT_MESSAGES)));
     else if (operand && strcmp(a->operand[1], "-"))
         AQ_TRY(aq_prompt_add(p, AQ_CHAT_USER, a->operand[1], strlen(a->operand[1])));
     else if (!given && isatty(STDIN_FILENO))

@@ -4,6 +4,7 @@
 
 #include "frontend/cli/common.h"
 #include "frontend/cli/switches.h"
+#include "frontend/cli/values.h"
 #include "ir/clock.h"
 
 #include <inttypes.h>
@@ -36,6 +37,30 @@ static aq_status open_tokenizer(aq_subject *s) {
     return AQ_OK;
 }
 
+/* Options that were not given have the values that belong to the model's name. */
+static aq_status take_defaults(aq_subject *s) {
+    const struct {
+        aq_option_id id;
+        const char *text;
+    } of[] = {{AQ_OPT_SAMPLING, s->known->sampling},
+              {AQ_OPT_TEMPERATURE, s->known->temperature},
+              {AQ_OPT_TOP_K, s->known->top_k},
+              {AQ_OPT_TOP_P, s->known->top_p},
+              {AQ_OPT_MAX_NEW, s->known->max_new}};
+    aq_args *own;
+    AQ_ALLOC(&s->arena, own, 1);
+    *own = *s->args;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        aq_option_value *v = &own->at[of[i].id];
+        if (!of[i].text || v->n)
+            continue;
+        AQ_TRY(aq_value_set(&s->arena, aq_option_of(of[i].id), of[i].text, v));
+        v->n = 0; /* nobody gave it */
+    }
+    s->args = own;
+    return AQ_OK;
+}
+
 aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s) {
     *s = (aq_subject){.args = args, .model = model, .opened_ns = aq_clock_ns()};
     const char *weights = aq_arg_text(args, AQ_OPT_WEIGHTS), *name;
@@ -54,6 +79,9 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     } else {
         AQ_TRY(aq_checkpoint_open(from, &s->checkpoint));
     }
+    s->known = aq_known_model_of(s->checkpoint.config.name, from);
+    if (s->known)
+        AQ_TRY(take_defaults(s));
     return open_tokenizer(s);
 }
 

@@ -5,6 +5,7 @@
 
 #include "frontend/cli/models.h"
 #include "frontend/engine.h"
+#include "frontend/import/names.h"
 
 typedef struct aq_subject {
     const aq_args *args;
@@ -13,6 +14,7 @@ typedef struct aq_subject {
     aq_checkpoint checkpoint; /* figures; of NAME:random and of a plan without weights nothing else */
     aq_tokenizer *tokenizer;  /* NULL: the model has none */
     aq_engine *engine;        /* NULL until started */
+    const aq_known_model *known; /* what belongs to its name, or NULL: options that were not given come from there (args is then a copy) */
     const char *cache;        /* folder, or NULL */
     int64_t opened_ns;        /* clock when opening began */
 } aq_subject;

@@ -62,9 +62,8 @@ static line features[] = {
 #include "runtime/cpu/features.def"
 };
 static line templates[] = {
-#define MODEL(first, second, template)
-#define TEMPLATE(name, system, system_start, system_end, user, assistant, end_even, end_odd, is_colon, is_open_empty, instruction, ...)               \
-    {name, #user, #assistant, #end_even, #end_odd, #__VA_ARGS__},
+#define TEMPLATE(name, flags, start, system, system_start, system_end, user, user_end, assistant, assistant_end, open, instruction, ...)               \
+    {name, #user, #user_end, #assistant, #assistant_end, #__VA_ARGS__},
 #include "frontend/chat/templates.def"
 };
 static line switches[] = {
@@ -86,7 +85,7 @@ static const table tables[] = {
     {"targets", "levels of CPU that code is made for, a core's typical figures", {"target", "read GB/s", "f32 GF/s", "bf16 GF/s", "int16 Gop/s", "int8 Gop/s"},
      ROWS(targets)},
     {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
-    {"templates", "forms of a conversation", {"template", "before user", "before assistant", "after even turns", "after odd turns", "stops"}, ROWS(templates)},
+    {"templates", "forms of a conversation", {"template", "before user", "after user", "before assistant", "after assistant", "stops"}, ROWS(templates)},
     {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
 };
 

@@ -160,7 +160,7 @@ static aq_status answer(talk *t, const char *text, size_t n) {
                              .stops = t->prompt.stops,
                              .n_stops = t->prompt.n_stops,
                              .max_new = max_new,
-                             .drop_space = t->prompt.template.is_colon,
+                             .drop_space = t->prompt.drop_space,
                              .emit = json ? NULL : emit};
     AQ_TRY_GOTO(status, close, aq_generate(&g, t->prompt.ids.at, t->prompt.ids.n, &t->held, &a));
     if (json)
@@ -335,7 +335,7 @@ aq_status aq_verb_chat(const aq_args *a) {
         AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER", a->operand[0]));
     AQ_TRY_GOTO(status, close, aq_prompt_open(&s, &t.arena, &t.prompt));
     AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
-    AQ_TRY_GOTO(status, close, aq_sampler_of(a, s.checkpoint.config.V, &t.sampler));
+    AQ_TRY_GOTO(status, close, aq_sampler_of(s.args, s.checkpoint.config.V, &t.sampler));
     AQ_TRY_GOTO(status, close, open_line(&t));
     if (t.line)
         aq_say(a, 0, "%s, template %s; /help lists commands", *s.checkpoint.config.name ? s.checkpoint.config.name : a->operand[0], t.prompt.template.name);

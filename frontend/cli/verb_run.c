@@ -74,7 +74,7 @@ aq_generation aq_run_generation(const aq_subject *s, const aq_prompt *p, int64_t
                            .stops = p->stops,
                            .n_stops = p->n_stops,
                            .max_new = max_new,
-                           .drop_space = p->template.is_colon};
+                           .drop_space = p->drop_space};
 }
 
 static aq_status answer(aq_subject *s, const aq_prompt *p, aq_answer *out) {

@@ -12,6 +12,7 @@
  * Cost: about 0.4 s of one core per GB of block types (aquila-7b in q4_0, 3.8 GB: 1.9 s with its pages), 1.5 s per GB of bf16. */
 #include "frontend/import/internal.h"
 #include "frontend/import/made.h"
+#include "frontend/import/names.h"
 #include "ir/memory.h"
 #include "ir/random.h"
 
@@ -324,6 +325,12 @@ aq_status aq_builtin_config_read(aq_arena *arena, const char *spec, size_t n, aq
         if (strlen(b->name) == n && memcmp(b->name, spec, n) == 0)
             return aq_config_parse(arena, b->name, b->json, strlen(b->json), out, &naming);
         snprintf(names + strlen(names), sizeof names - strlen(names), " %s", b->name);
+    }
+    const aq_known_model *known = aq_known_model_exact(spec, n);
+    if (known && known->config) {
+        AQ_TRY(aq_builtin_config_read(arena, known->config, strlen(known->config), out));
+        out->name = known->name;
+        return AQ_OK;
     }
     return aq_fail(AQ_REFUSED, spec, "no such file or built-in architecture: expected a path, or one of%s", names);
 }

@@ -1,21 +1,48 @@
 #!/usr/bin/env python3
-"""Writes tests/data/tokenizer/chatml.gz: conversations, what SmolLM2's own chat template makes of them, and the ids.
+"""Writes what conversations become: by Jinja, by FlagAI's own code.
 
   pip install jinja2 tokenizers==0.23.3 gguf
-  chat.py SMOLLM2.gguf
+  chat.py chatml SMOLLM2.gguf          tests/data/tokenizer/chatml.gz: SmolLM2's own chat template, and the ids of the results
+  chat.py collect LLAMA.CPP E2E TEMPLATES
+                                       tests/data/chat/templates.json.gz: chat templates of published checkpoints, from llama.cpp (models/templates,
+                                       tests/test-chat-template.cpp), huggingface.js (packages/jinja/test/e2e.test.js), chujiezheng/chat_templates
+  chat.py forms                        tests/data/chat/forms.gz: each of them run by Jinja on random conversations; those that are not known here
+                                       stand in it with an empty name and no conversation
+  chat.py aquila CONVERSATION CYG      tests/data/chat/aquila.gz: the six Aquila templates, run by FlagAI's flagai/model/aquila2/conversation.py and
+                                       examples/Aquila/Aquila-chat/cyg_conversation.py (bair_v1, and instructions)
 
-Jinja runs as transformers' apply_chat_template runs it (trim_blocks, lstrip_blocks, add_generation_prompt). Format, little-endian u32:
-the template as length, bytes; number of cases; each: number of messages; each: role (0 system, 1 user, 2 assistant), length, bytes;
-then the text as length, bytes, and count, ids.
+Jinja runs as transformers' apply_chat_template runs it (trim_blocks, lstrip_blocks, add_generation_prompt). Formats, little-endian u32, texts as
+length, bytes; see the functions that write them and tests/chat/test_chat.c, test_forms.c, which read them.
 """
+import gzip
+import importlib.util
+import json
+import os
+import random
+import re
 import sys
 
-from gguf import GGUFReader
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from tokenizer import Texts, load, u32, write
+from tokenizer import HERE, Texts, load, u32, write
 
 ROLES = ["system", "user", "assistant"]
+DATA = os.path.join(HERE, "..", "chat")
+
+
+def jinja_of(template):
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message):
+        raise TemplateError(message)
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment.filters["tojson"] = lambda x, **more: json.dumps(x, ensure_ascii=False, indent=more.get("indent"))
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(template)
+
+
+def text(s):
+    b = s.encode()
+    return u32(len(b)) + b
 
 
 def conversations(texts):
@@ -31,23 +58,162 @@ def conversations(texts):
         yield c
 
 
-def main():
-    template = GGUFReader(sys.argv[1]).fields["tokenizer.chat_template"].contents()
-    jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+def write_chatml(gguf_path):
+    """The template; number of cases; each: number of messages; each: role, text; then the text, count, ids."""
+    from gguf import GGUFReader
+    template = GGUFReader(gguf_path).fields["tokenizer.chat_template"].contents()
+    jinja = jinja_of(template)
     texts, tokenizer = Texts(5), load("smollm2")
     texts.SPECIAL = ["<|im_", "<|", "</s>", "[CLS]"]  # what a user types is no control token with us, so it is left out here
     cases = list(conversations(texts))
-    out = [u32(len(template.encode())), template.encode(), u32(len(cases))]
+    out = [text(template), u32(len(cases))]
     for c in cases:
         messages = [{"role": r, "content": t} for r, t in c]
-        text = jinja.render(messages=messages, add_generation_prompt=True)
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        rendered = jinja.render(messages=messages, add_generation_prompt=True)
+        ids = tokenizer.encode(rendered, add_special_tokens=False).ids
         out.append(u32(len(c)))
         for role, t in c:
-            out += [u32(ROLES.index(role), len(t.encode())), t.encode()]
-        out += [u32(len(text.encode())), text.encode(), u32(len(ids)), u32(*ids)]
+            out += [u32(ROLES.index(role)), text(t)]
+        out += [text(rendered), u32(len(ids)), u32(*ids)]
     write("chatml.gz", b"".join(out))
 
 
+# ---- chat templates of published checkpoints ----
+
+# Which of them are known here; all others must be refused. Names as the places that they come from give them.
+KNOWN = {
+    "_base": "chatml", "teknium/OpenHermes-2.5-Mistral-7B": "chatml", "Qwen/Qwen1.5-72B-Chat": "chatml", "cognitivecomputations/dolphin-2.5-mixtral-8x7b": "chatml",
+    "Qwen-Qwen2.5-7B-Instruct": "chatml", "MiMo-VL": "chatml",
+    "llama": "llama-2", "Llama-3": "llama-3",
+    "meta-llama-Llama-3.1-8B-Instruct": "llama-3.1", "meta-llama-Llama-3.2-3B-Instruct": "llama-3.1", "meta-llama-Llama-3.3-70B-Instruct": "llama-3.1",
+    "TheBloke/Mistral-7B-Instruct-v0.1-GPTQ": "mistral-v0.1", "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistral-v0.2",
+    "mistralai/Mistral-7B-Instruct-v0.2 (NOTE: Old pre-v1 without a system prompt)": "mistral-v0.2",
+    "mistralai/Mistral-7B-Instruct-v0.2 (mistralai 'v1' template with a system prompt)": "mistral-v1",
+    "Mistral-Large-Instruct-2407 (mistralai 'v3' template; modified to have system prompt at start)": "mistral-v3",
+    "mistralai-Mistral-Nemo-Instruct-2407": "mistral-tekken", "mistralai/Mistral-Nemo-Instruct-2407": "mistral-tekken",
+    "Mistral-Nemo-Instruct-2407 (mistralai 'v3-tekken' template; modified to have system prompt at start)": "mistral-tekken",
+    "mistralai/Mistral-Large-Instruct-2411 (mistralai 'v7' template)": "mistral-v7",
+    "HuggingFaceH4/zephyr-7b-beta (add_generation_prompt=true)": "zephyr",
+    "vicuna": "vicuna", "alpaca": "alpaca", "openchat/openchat-3.5-0106": "openchat", "upstage/SOLAR-10.7B-Instruct-v1.0": "solar",
+    "deepseek-ai/deepseek-llm-7b-chat": "deepseek", "DeepSeek-V2": "deepseek", "deepseek-ai/deepseek-coder-33b-instruct": "deepseek-coder",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "deepseek-r1", "Infinigence/Megrez-3B-Instruct": "megrez",
+}
+TOKENS = {"llama-3": ("<|begin_of_text|>", "<|eot_id|>"), "llama-3.1": ("<|begin_of_text|>", "<|eot_id|>"),
+          "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), "deepseek-coder": ("<｜begin▁of▁sentence｜>", "<|EOT|>"),
+          "deepseek-r1": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>")}
+
+
+def collect(llama_cpp, e2e, folder):
+    found = {}
+    source = open(os.path.join(llama_cpp, "tests/test-chat-template.cpp"), encoding="utf-8").read()
+    for m in re.finditer(r'/\* \.name= \*/ "((?:[^"\\]|\\.)*)",\s*/\* \.template_str=? \*/ (?:U8C\()?((?:\s*(?:u8)?"(?:[^"\\]|\\.)*")+)', source):
+        parts = re.findall(r'"((?:[^"\\]|\\.)*)"', m[2])
+        found[m[1]] = "".join(json.loads('"' + p.replace("\\'", "'") + '"') for p in parts)
+    for m in re.finditer(r'^\t"?([^"\n:]+|[^"\n]+)"?: \{\n(?:\t\t//[^\n]*\n)*\t\tchat_template: ?`((?:[^`\\]|\\.)*)`', open(e2e, encoding="utf-8").read(), flags=re.M):
+        found.setdefault(m[1], re.sub(r"\\(.)", lambda x: {"n": "\n", "t": "\t"}.get(x[1], x[1]), m[2], flags=re.S))
+    for path, strip in ((os.path.join(llama_cpp, "models/templates"), False), (folder, True)):
+        for name in sorted(os.listdir(path)):
+            if name.endswith(".jinja"):
+                t = open(os.path.join(path, name), encoding="utf-8").read()
+                found.setdefault(name[:-6], t.replace("    ", "").replace("\n", "") if strip else t)  # that folder's README says to do so
+    if set(KNOWN) - set(found):
+        sys.exit(f"not found: {set(KNOWN) - set(found)}; there are {list(found)}")
+    known = {found[n] for n in KNOWN}
+    keep = {n: t for n, t in found.items() if n in KNOWN or (len(t) < 4000 and t not in known)}
+    with gzip.GzipFile(os.path.join(DATA, "templates.json.gz"), "wb", mtime=0) as f:
+        f.write(json.dumps(keep, ensure_ascii=False, indent=0).encode())
+    print(len(keep), "templates")
+
+
+def short_text(r):
+    """Words, ends of white space, Chinese, what looks like a template's own marks."""
+    parts = ["hi", "The quick brown fox", "你好，世界", "\n\n", "  ", "\t", "\u3000", "\u00a0", "[INST]", "</think>", "<think>hm</think>", "{{ x }}", "'\"\\", "é", "😀",
+             "<<SYS>>", "### Response:", "a\nb", "system", "\u2028", "\x1c"]
+    return "".join(r.choice(parts) for _ in range(r.randrange(0, 5)))
+
+
+def plain_conversation(r):
+    c = [("system", short_text(r))] if r.randrange(2) else []
+    for i in range(r.randrange(1, 6)):
+        role = ROLES[1 + i % 2] if r.randrange(12) else r.choice(ROLES)
+        c.append((role, short_text(r) or ("x" if role == "assistant" else "")))
+    if c[-1][0] == "assistant":
+        c.append(("user", short_text(r)))
+    return c
+
+
+def write_forms():
+    """Number of templates; each: its name here, its own name, its text, bos, eos, number of cases; each: messages (number; role, text), then 1
+    and the text, or 0 where the template raises an error."""
+    from jinja2.exceptions import TemplateError
+    r = random.Random(11)
+    stored = json.load(gzip.open(os.path.join(DATA, "templates.json.gz")))
+    out = [u32(len(stored))]
+    for own, template in stored.items():
+        name = KNOWN.get(own, "")
+        bos, eos = TOKENS.get(name, ("<s>", "</s>"))
+        cases = [plain_conversation(r) for _ in range(24)] if name else []
+        out += [text(name), text(own), text(template), text(bos), text(eos), u32(len(cases))]
+        jinja = jinja_of(template) if name else None
+        for c in cases:
+            out.append(u32(len(c)))
+            for role, t in c:
+                out += [u32(ROLES.index(role)), text(t)]
+            messages = [{"role": role, "content": t} for role, t in c]
+            try:
+                rendered = jinja.render(messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos, USE_DEFAULT_PROMPT=False)
+                out += [u32(1), text(rendered)]
+            except TemplateError:
+                out.append(u32(0))
+    write("../chat/forms.gz", b"".join(out))
+
+
+# ---- the Aquila templates ----
+
+def module_of(path):
+    spec = importlib.util.spec_from_file_location("conversation", path)
+    m = importlib.util.module_from_spec(spec)
+    sys.modules["conversation"] = m
+    spec.loader.exec_module(m)
+    return m
+
+
+def write_aquila(conversation, cyg):
+    """Number of cases; each: template, 1 and the system text or 0, 1 and the instruction or 0, messages (number; role, text), the text. A system
+    text takes the place of the template's own sentences: the two line ends behind those, which FlagAI counts to them, stay."""
+    two, one = module_of(conversation), module_of(cyg)
+    r, out, n = random.Random(7), [], 0
+    for name in ("aquila-chat", "aquila", "aquila-legacy", "aquila-v1", "aquila-v2", "bair_v1"):
+        for turns in list(range(6)) * 8:
+            old = name == "bair_v1" or (name == "aquila-chat" and r.randrange(2))
+            c = one.conv_templates["bair_v1" if name == "bair_v1" else "v1"].copy() if old else two.get_conv_template(name)
+            system = short_text(r) if r.randrange(3) == 0 else ""
+            instruction = short_text(r) if old and r.randrange(2) else ""
+            if system and old:
+                c.system = system
+            elif system:
+                c.system_message = system + ("\n\n" if name in ("aquila-legacy", "aquila-v2") else "")
+            if instruction:
+                c.instruction = instruction
+            first = r.randrange(6) == 0  # an answer may come first: separators go by position
+            messages = [(1 + (i + first) % 2, short_text(r)) for i in range(turns)]
+            for role, t in messages:
+                c.append_message(c.roles[role - 1], t)
+            if not messages or messages[-1] != (2, ""):
+                c.append_message(c.roles[1], None)
+            n += 1
+            out.append(text(name))
+            out += [u32(1), text(system)] if system else [u32(0)]
+            out += [u32(1), text(instruction)] if instruction else [u32(0)]
+            out.append(u32(len(messages)))
+            for role, t in messages:
+                out += [u32(role), text(t)]
+            out.append(text(c.get_prompt()))
+    write("../chat/aquila.gz", u32(n) + b"".join(out))
+
+
 if __name__ == "__main__":
-    main() if len(sys.argv) == 2 else sys.exit(__doc__)
+    does = {"chatml": (write_chatml, 1), "collect": (collect, 3), "forms": (write_forms, 0), "aquila": (write_aquila, 2)}
+    if len(sys.argv) < 2 or sys.argv[1] not in does or len(sys.argv) - 2 != does[sys.argv[1]][1]:
+        sys.exit(__doc__)
+    does[sys.argv[1]][0](*sys.argv[2:])

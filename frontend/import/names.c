@@ -1,0 +1,65 @@
+/* names.c: see names.h. Twenty rows, looked through once a start. */
+#include "frontend/import/names.h"
+
+#include <ctype.h>
+#include <string.h>
+
+static const aq_known_model models[] = {
+#define NAME(name, config, template, sampling, temperature, top_k, top_p, max_new, doc)                                                           \
+    {name, config, template, sampling, temperature, top_k, top_p, max_new, doc},
+#include "frontend/import/names.def"
+};
+
+const aq_known_model *aq_known_model_at(uint32_t i) { return i < sizeof models / sizeof *models ? &models[i] : NULL; }
+
+static int is_joint(char c) { return c == '-' || c == '_' || c == ' '; }
+
+/* Characters of name[0..n) that spell the row's name, 0 if it does not begin with it. */
+static size_t spelt(const char *row, const char *name, size_t n) {
+    size_t i = 0;
+    for (;; row++) {
+        while (is_joint(*row))
+            row++;
+        if (!*row)
+            break;
+        while (i < n && i && is_joint(name[i]))
+            i++;
+        if (i >= n || tolower((unsigned char)name[i]) != tolower((unsigned char)*row))
+            return 0;
+        i++;
+    }
+    return i;
+}
+
+const aq_known_model *aq_known_model_exact(const char *name, size_t n) {
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (n && spelt(models[i].name, name, n) == n)
+            return &models[i];
+    return NULL;
+}
+
+const aq_known_model *aq_known_model_find(const char *name) {
+    const aq_known_model *best = NULL;
+    size_t most = 0, n = strlen(name);
+    while (n && name[n - 1] == '/')
+        n--;
+    for (size_t i = n; i > 0; i--)
+        if (name[i - 1] == '/') {
+            name += i;
+            n -= i;
+            break;
+        }
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        size_t k = spelt(models[i].name, name, n);
+        if (k > most && (k == n || !isalnum((unsigned char)name[k]))) {
+            best = &models[i];
+            most = k;
+        }
+    }
+    return best;
+}
+
+const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
+    const aq_known_model *found = own_name ? aq_known_model_find(own_name) : NULL;
+    return found || !path ? found : aq_known_model_find(path);
+}
