@@ -2,13 +2,17 @@
  * one row in `tables`. */
 #include "frontend/cli/tables.h"
 
+#include "frontend/chat/chat.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/switches.h"
+#include "frontend/import/import.h"
+#include "frontend/import/names.h"
 #include "ir/dtype.h"
 
+#include <inttypes.h>
 #include <string.h>
 
-enum { COLUMNS = 6 };
+enum { COLUMNS = 7 };
 typedef struct table {
     const char *name, *doc;
     const char *column[COLUMNS];          /* NULL ends them */
@@ -72,6 +76,11 @@ static line switches[] = {
 #undef SWITCH
 };
 
+static line models[] = { /* context, stops and options are filled in: they are said elsewhere */
+#define NAME(name, config, template, sampling, temperature, top_k, top_p, max_new, doc) {name, config, "", template, "", "", doc},
+#include "frontend/import/names.def"
+};
+
 #define ROWS(array) array, sizeof array / sizeof *array
 
 static const table tables[] = {
@@ -85,6 +94,8 @@ static const table tables[] = {
     {"targets", "levels of CPU that code is made for, a core's typical figures", {"target", "read GB/s", "f32 GF/s", "bf16 GF/s", "int16 Gop/s", "int8 Gop/s"},
      ROWS(targets)},
     {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
+    {"models", "models by name: NAME:random, or a checkpoint of that name", {"model", "architecture", "context", "template", "stops", "options", "meaning"},
+     ROWS(models)},
     {"templates", "forms of a conversation", {"template", "before user", "after user", "before assistant", "after assistant", "stops"}, ROWS(templates)},
     {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
 };
@@ -134,7 +145,44 @@ static aq_status print_json(const table *t) {
     return aq_json_print(document);
 }
 
+/* "--temperature 0.1 ...": what differs from the program's defaults. */
+static aq_status options_of(aq_arena *arena, const aq_known_model *m, const char **out) {
+    const char *const of[][2] = {{"--sampling", m->sampling}, {"--temperature", m->temperature}, {"--top-k", m->top_k}, {"--top-p", m->top_p}, {"-n", m->max_new}};
+    *out = "";
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        if (of[i][1])
+            AQ_TRY(aq_arena_format(arena, out, "%s%s%s %s", *out, **out ? " " : "", of[i][0], of[i][1]));
+    return AQ_OK;
+}
+
+static aq_status fill_models(aq_arena *arena) {
+    for (uint32_t i = 0; i < sizeof models / sizeof *models; i++) {
+        const aq_known_model *m = aq_known_model_at(i);
+        const aq_chat_template *t = aq_chat_template_find(m->template);
+        aq_config c;
+        AQ_TRY(aq_config_read(arena, m->config, &c));
+        AQ_TRY(aq_arena_format(arena, &models[i][2], "%" PRId64, c.max_length));
+        for (int k = 0; k < AQ_CHAT_STOPS && t->stops[k]; k++)
+            AQ_TRY(aq_arena_format(arena, &models[i][4], "%s%s%s", models[i][4], k ? " " : "", t->stops[k]));
+        AQ_TRY(options_of(arena, m, &models[i][5]));
+    }
+    return AQ_OK;
+}
+
+static aq_status print_models(int json) {
+    aq_arena arena = {0};
+    aq_status status = fill_models(&arena);
+    if (status == AQ_OK && json)
+        status = print_json(find("models"));
+    else if (status == AQ_OK)
+        print_text(find("models"));
+    aq_arena_close(&arena);
+    return status;
+}
+
 aq_status aq_table_print(const char *name, int json) {
+    if (!strcmp(name, "models"))
+        return print_models(json);
     for (size_t i = 0; i < TABLES; i++) {
         list_of_tables[i][0] = tables[i].name;
         list_of_tables[i][1] = tables[i].doc;

@@ -1,9 +1,11 @@
 /* verb_show.c: `aquila show X`: a model's figures and tensors. Plans are in show_plan.c, the program's own tables are in tables.c. */
+#include "frontend/chat/recognise.h"
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/models.h"
 #include "frontend/cli/show_plan.h"
 #include "frontend/cli/tables.h"
+#include "frontend/import/names.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -68,6 +70,17 @@ static void count(const aq_checkpoint *c, tally by[AQ_DTYPE_COUNT], tally *all) 
     }
 }
 
+/* The template that conversations take without --template; NULL: none that is known. */
+static const char *template_of(const aq_checkpoint *c) {
+    const aq_known_model *known = aq_known_model_of(c->config.name, c->path);
+    aq_arena arena = {0};
+    const char *own = NULL, *system;
+    if (c->chat_template && aq_chat_recognise(&arena, c->chat_template, &own, &system) != AQ_OK)
+        own = NULL;
+    aq_arena_close(&arena); /* the name lives in a table */
+    return own ? own : known ? known->template : c->chat_template ? NULL : "none";
+}
+
 static void print_model(const aq_args *a, const aq_checkpoint *c) {
     const aq_config *f = &c->config;
     tally by[AQ_DTYPE_COUNT], all;
@@ -79,8 +92,9 @@ static void print_model(const aq_args *a, const aq_checkpoint *c) {
     printf("  norm eps %g, rope theta %g, scaling %s", f->eps, f->theta, scalings[f->scaling]);
     if (f->scaling != AQ_ROPE_NONE)
         printf(" by %g", f->scaling_factor);
-    printf("%s\n  bos %" PRId32 ", eos %" PRId32 ", pad %" PRId32 "; tokenizer: %s; chat template: %s\n", f->tied ? ", tied output" : "", f->bos, f->eos, f->pad,
-           c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", c->chat_template ? "yes" : "none");
+    const char *template = template_of(c);
+    printf("%s\n  bos %" PRId32 ", eos %" PRId32 ", pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->tied ? ", tied output" : "", f->bos, f->eos, f->pad,
+           c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");
     printf("  %" PRIu64 " tensors, %.1f M parameters, %.1f MiB\n", all.tensors, (double)all.elements / 1e6, (double)all.bytes / 0x1p20);
     for (int t = 0; t < AQ_DTYPE_COUNT; t++)
         if (by[t].tensors)
@@ -104,6 +118,7 @@ static aq_status print_model_json(const aq_args *a, const aq_checkpoint *c) {
     cJSON_AddItemToObject(document, "config", config_json(&c->config));
     cJSON_AddBoolToObject(document, "tokenizer", c->tokenizer.kind != AQ_TOKENIZER_NONE);
     set_text(document, "chat_template", c->chat_template);
+    set_text(document, "template", template_of(c));
     aq_json_set_int(document, "parameters", (int64_t)all.elements);
     aq_json_set_int(document, "bytes", (int64_t)all.bytes);
     aq_json_set_int(document, "n_tensors", c->n_tensors);
