@@ -1,15 +1,25 @@
-/* folder.c: a model as a folder: config.json, the weights in one safetensors file or in shards that an index lists, tokenizer files, the
- * chat template. Hugging Face and FlagAI keys and names; which of them, the keys and names themselves show.
+/* folder.c: a model as a folder: config.json, the weights in one file (safetensors, or a torch archive) or in shards that an index lists, tokenizer
+ * files, the chat template. Hugging Face and FlagAI keys and names; which of them, the keys and names themselves show.
  * Shards: each tensor must lie in the shard that the index names, and every tensor of a shard must be in the index. */
 #include "frontend/import/internal.h"
 #include "frontend/import/json.h"
+#include "frontend/reasons.h"
 #include "ir/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
-enum { LONGEST_JSON = 1 << 26 };
+enum { LONGEST_JSON = 1 << 26, MOST_SHARDS = 1000 };
+
+/* What weights come in, in the order in which a folder is searched. */
+typedef struct container {
+    const char *single, *index;
+    aq_status (*read)(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out);
+} container;
+static const container containers[] = {
+    {"model.safetensors", "model.safetensors.index.json", aq_safetensors_read},
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", aq_torch_read},
+};
 
 typedef struct shard_entry {
     const char *tensor, *file;
@@ -27,30 +37,30 @@ static int by_tensor(const void *a, const void *b) { return strcmp(((const shard
 static aq_status read_index(aq_arena *arena, const char *path, const cJSON *root, shard_list *out) {
     const cJSON *map = aq_json_get(root, "weight_map"), *x;
     if (!cJSON_IsObject(map))
-        return aq_import_refuse(0, path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
+        return aq_import_refuse(AQ_WHY_INDEX_MAP, path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
     cJSON_ArrayForEach(x, map) {
         shard_entry e;
         if (!cJSON_IsString(x) || !*x->valuestring || strchr(x->valuestring, '/') || x->valuestring[0] == '.')
-            return aq_import_refuse(0, path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
+            return aq_import_refuse(AQ_WHY_INDEX_FILE, path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
         AQ_TRY(aq_arena_string(arena, x->string, strlen(x->string), &e.tensor));
         AQ_TRY(aq_arena_string(arena, x->valuestring, strlen(x->valuestring), &e.file));
         AQ_PUSH(arena, out, e);
     }
     if (out->n == 0)
-        return aq_import_refuse(0, path, "key", "weight_map", 10, "empty: expected the tensors of the model");
+        return aq_import_refuse(AQ_WHY_INDEX_EMPTY, path, "key", "weight_map", 10, "empty: expected the tensors of the model");
     return AQ_OK;
 }
 
 static aq_status parse_index(aq_arena *arena, const char *path, shard_list *out) {
-    aq_file file;
+    char *text;
+    size_t n;
     cJSON *root;
-    AQ_TRY(aq_file_map(path, &file));
-    aq_status status = file.size > LONGEST_JSON ? aq_fail(AQ_REFUSED, path, "too long") : aq_json_parse(path, (const char *)file.bytes, file.size, &root);
-    if (status == AQ_OK) {
-        status = read_index(arena, path, root, out);
-        cJSON_Delete(root);
-    }
-    aq_file_unmap(&file);
+    AQ_TRY(aq_file_read(path, LONGEST_JSON, &text, &n));
+    aq_status status = aq_json_parse(path, text, n, &root);
+    aq_mem_free(text);
+    AQ_TRY(status);
+    status = read_index(arena, path, root, out);
+    cJSON_Delete(root);
     return status;
 }
 
@@ -59,21 +69,23 @@ static aq_status compare_index(const char *path, shard_list *index, const aq_sto
     qsort(index->at, index->n, sizeof *index->at, by_tensor);
     for (uint32_t i = 1; i < index->n; i++)
         if (by_tensor(&index->at[i - 1], &index->at[i]) == 0)
-            return aq_import_refuse(0, path, "tensor", index->at[i].tensor, strlen(index->at[i].tensor), "occurs twice: expected once");
+            return aq_import_refuse(AQ_WHY_INDEX_TWICE, path, "tensor", index->at[i].tensor, strlen(index->at[i].tensor), "occurs twice: expected once");
     for (uint32_t i = 0; i < stored->n; i++) {
         const aq_stored *t = &stored->at[i];
         const char *slash = strrchr(t->file, '/');
         shard_entry wanted = {.tensor = t->name.s}, *e = bsearch(&wanted, index->at, index->n, sizeof wanted, by_tensor);
         if (!e || strcmp(e->file, slash ? slash + 1 : t->file) != 0)
-            return aq_import_refuse(0, t->file, "tensor", t->name.s, t->name.n, "the index puts it %s: expected it here", e ? e->file : "nowhere");
+            return aq_import_refuse(AQ_WHY_INDEX_PLACE, t->file, "tensor", t->name.s, t->name.n, "the index puts it %s: expected it here",
+                                    e ? e->file : "nowhere");
     }
     if (stored->n < index->n)
-        return aq_fail(AQ_REFUSED, path, "lists %u tensors, the shards hold %u: expected the same", index->n, stored->n);
+        return aq_refuse(AQ_WHY_INDEX_MORE, path, "lists %u tensors, the shards hold %u: expected the same", index->n, stored->n);
     return AQ_OK;
 }
 
-static aq_status read_shards(aq_checkpoint *c, const char *folder, const char *path, aq_stored_list *stored) {
+static aq_status read_shards(aq_checkpoint *c, const container *form, const char *folder, const char *path, aq_stored_list *stored) {
     shard_list index = {0};
+    uint32_t shards = 0;
     AQ_TRY(parse_index(&c->arena, path, &index));
     qsort(index.at, index.n, sizeof *index.at, by_file);
     for (uint32_t i = 0; i < index.n; i++) {
@@ -81,33 +93,46 @@ static aq_status read_shards(aq_checkpoint *c, const char *folder, const char *p
         const aq_file *file;
         if (i && strcmp(index.at[i].file, index.at[i - 1].file) == 0)
             continue;
+        if (shards++ == MOST_SHARDS)
+            return aq_refuse(AQ_WHY_INDEX_SHARDS, path, "too many shards: expected at most %d", MOST_SHARDS);
         AQ_TRY(aq_import_path(&c->arena, folder, index.at[i].file, &shard));
         AQ_TRY(aq_import_map(c, shard, &file));
-        AQ_TRY(aq_safetensors_read(&c->arena, shard, file, stored));
+        AQ_TRY(form->read(&c->arena, shard, file, stored));
     }
     return compare_index(path, &index, stored);
 }
 
-static aq_status read_weights(aq_checkpoint *c, const char *folder, const char *single) {
+static aq_status read_single(aq_checkpoint *c, const container *form, const char *path) {
     aq_stored_list stored = {0};
-    const char *index, *bin, *bin_index;
     const aq_file *file;
-    AQ_TRY(aq_import_path(&c->arena, folder, index_name, &index));
-    AQ_TRY(aq_import_path(&c->arena, folder, "pytorch_model.bin", &bin));
-    AQ_TRY(aq_import_path(&c->arena, folder, "pytorch_model.bin.index.json", &bin_index));
-    if (aq_file_kind(single)) {
-        AQ_TRY(aq_import_map(c, single, &file));
-        AQ_TRY(aq_safetensors_read(&c->arena, single, file, &stored));
-        return aq_import_bind(c, &stored, single);
-    }
-    if (aq_file_kind(index)) {
-        AQ_TRY(read_shards(c, folder, index, &stored));
+    AQ_TRY(aq_import_map(c, path, &file));
+    AQ_TRY(form->read(&c->arena, path, file, &stored));
+    return aq_import_bind(c, &stored, path);
+}
+
+/* c->path is the file of the weights. */
+static aq_status read_file(aq_checkpoint *c) {
+    static const char end[] = ".safetensors";
+    size_t n = strlen(c->path), m = sizeof end - 1;
+    return read_single(c, n > m && strcmp(c->path + n - m, end) == 0 ? &containers[0] : &containers[1], c->path);
+}
+
+static aq_status read_weights(aq_checkpoint *c, const char *folder) {
+    for (size_t i = 0; i < sizeof containers / sizeof *containers; i++) {
+        const container *form = &containers[i];
+        aq_stored_list stored = {0};
+        const char *single, *index;
+        AQ_TRY(aq_import_path(&c->arena, folder, form->single, &single));
+        AQ_TRY(aq_import_path(&c->arena, folder, form->index, &index));
+        if (aq_file_kind(single))
+            return read_single(c, form, single);
+        if (!aq_file_kind(index))
+            continue;
+        AQ_TRY(read_shards(c, form, folder, index, &stored));
         return aq_import_bind(c, &stored, index);
     }
-    if (aq_file_kind(bin) || aq_file_kind(bin_index))
-        return aq_fail(AQ_REFUSED, aq_file_kind(bin) ? bin : bin_index, "a torch archive is not read yet: expected %s beside it (in Python: "
-                       "save_pretrained(FOLDER, safe_serialization=True)), or a GGUF file", single_name);
-    return aq_fail(AQ_REFUSED, folder, "no weights: expected %s or %s", single_name, index_name);
+    return aq_refuse(AQ_WHY_FOLDER_WEIGHTS, folder, "no weights: expected %s, %s, or shards with %s or %s", containers[0].single, containers[1].single,
+                     containers[0].index, containers[1].index);
 }
 
 /* ---- the chat template: chat_template.jinja, or a string or the entry "default" of a list in tokenizer_config.json ---- */
@@ -150,36 +175,37 @@ static aq_status read_template(aq_checkpoint *c, const char *folder) {
     return status;
 }
 
-/* ---- the entry: c->path is a folder, or a .safetensors file in one ---- */
+/* ---- the entry: c->path is a folder, or the file of the weights in one ---- */
 
-static aq_status split_path(aq_checkpoint *c, const char **folder, const char **single) {
-    if (aq_file_kind(c->path) == 2) {
-        *folder = c->path;
-        return aq_import_path(&c->arena, c->path, single_name, single);
-    }
+static aq_status folder_of(aq_checkpoint *c, const char **folder) {
     const char *slash = strrchr(c->path, '/');
-    *single = c->path;
-    return slash ? aq_arena_string(&c->arena, c->path, slash == c->path ? 1 : (size_t)(slash - c->path), folder) : aq_arena_string(&c->arena, ".", 1, folder);
+    if (aq_file_kind(c->path) == 2)
+        *folder = c->path;
+    else if (slash)
+        return aq_arena_string(&c->arena, c->path, slash == c->path ? 1 : (size_t)(slash - c->path), folder);
+    else
+        *folder = ".";
+    return AQ_OK;
 }
 
 aq_status aq_import_folder(aq_checkpoint *c) {
-    const char *folder, *single, *config;
+    const char *folder, *config;
     char *text;
     size_t n;
     aq_naming naming;
-    AQ_TRY(split_path(c, &folder, &single));
+    AQ_TRY(folder_of(c, &folder));
     AQ_TRY(aq_import_path(&c->arena, folder, "config.json", &config));
     if (!aq_file_kind(config))
-        return aq_fail(AQ_REFUSED, config, "no such file: expected the figures of the model beside its weights");
+        return aq_refuse(AQ_WHY_FOLDER_CONFIG, config, "no such file: expected the figures of the model beside its weights");
     AQ_TRY(read_text(config, &text, &n));
     aq_status status = aq_config_parse(&c->arena, config, text, n, &c->config, &naming);
     aq_mem_free(text);
     AQ_TRY(status);
-    AQ_TRY(read_weights(c, folder, single));
+    AQ_TRY(folder == c->path ? read_weights(c, folder) : read_file(c));
     AQ_TRY(read_template(c, folder));
     AQ_TRY(aq_tokenizer_source_read(&c->arena, folder, &c->tokenizer));
     if (c->tokenizer.kind == AQ_TOKENIZER_NONE || c->tokenizer.n_vocab <= (uint64_t)c->config.V)
         return AQ_OK;
-    return aq_fail(AQ_REFUSED, c->tokenizer.place ? c->tokenizer.place : folder, "%u tokens: expected at most the vocab_size of %lld",
-                   c->tokenizer.n_vocab, (long long)c->config.V);
+    return aq_refuse(AQ_WHY_FOLDER_TOKENS, c->tokenizer.place ? c->tokenizer.place : folder, "%u tokens: expected at most the vocab_size of %lld",
+                     c->tokenizer.n_vocab, (long long)c->config.V);
 }

@@ -1,8 +1,10 @@
 /* forms.c: chooses the form of a path (forms.def) and opens it; the parts every form shares: maps, refusals, close.
- * A GGUF file is told by its first bytes, the others by their names. */
+ * A GGUF file and a torch archive are told by their first bytes, the others by their names. */
 #include "frontend/import/internal.h"
+#include "frontend/reasons.h"
 #include "ir/memory.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,8 +39,7 @@ aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out)
     enum { MOST_FILES = 1024 };
     if (!c->files)
         AQ_ALLOC(&c->arena, c->files, MOST_FILES); /* in place for good: what is mapped must be found again by close */
-    if (c->n_files == MOST_FILES)
-        return aq_fail(AQ_REFUSED, path, "too many shards: expected at most %d", MOST_FILES);
+    assert(c->n_files < MOST_FILES); /* folder.c counts its shards */
     AQ_TRY(aq_file_map(path, &c->files[c->n_files]));
     *out = &c->files[c->n_files++];
     return AQ_OK;
@@ -49,39 +50,35 @@ static int ends_with(const char *path, const char *end) {
     return n > m && strcmp(path + n - m, end) == 0;
 }
 
-static aq_status has_magic(const char *path, int *out) {
+/* The form of a file: PK is how a zip archive begins. */
+static aq_status look_inside(const char *path, form_id *out) {
     aq_file file;
     AQ_TRY(aq_file_map(path, &file));
-    *out = file.size >= 4 && memcmp(file.bytes, "GGUF", 4) == 0;
+    int gguf = file.size >= 4 && memcmp(file.bytes, "GGUF", 4) == 0, zip = file.size >= 2 && memcmp(file.bytes, "PK", 2) == 0;
     aq_file_unmap(&file);
+    if (!gguf && ends_with(path, ".safetensors"))
+        *out = FORM_hugging_face;
+    else if (zip || (!gguf && (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))))
+        *out = FORM_torch;
+    else
+        *out = FORM_gguf;
     return AQ_OK;
 }
 
 static aq_status form_of(const char *path, form_id *out) {
-    int kind = aq_file_kind(path);
-    if (kind == 0)
-        return aq_fail(AQ_REFUSED, path, "no such file or folder: expected a .gguf file or a folder with config.json and %s", "model.safetensors");
-    if (kind == 3)
-        return aq_fail(AQ_REFUSED, path, "a device or pipe: expected a file or a folder");
-    int magic = 0;
-    if (kind == 1)
-        AQ_TRY(has_magic(path, &magic));
-    *out = FORM_gguf;
-    if (magic)
-        return AQ_OK;
-    if (kind == 2 || ends_with(path, ".safetensors"))
-        *out = FORM_hugging_face;
-    else if (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))
-        *out = FORM_torch_bin;
-    return AQ_OK;
+    switch (aq_file_kind(path)) {
+    case 0:
+        return aq_refuse(AQ_WHY_MODEL_MISSING, path, "no such file or folder: expected a .gguf file or a folder with config.json and %s", "model.safetensors");
+    case 1: return look_inside(path, out);
+    case 2: *out = FORM_hugging_face; return AQ_OK;
+    default: return aq_refuse(AQ_WHY_MODEL_DEVICE, path, "a device or pipe: expected a file or a folder");
+    }
 }
 
 static aq_status open_path(aq_checkpoint *c, const char *path) {
     form_id id = FORM_gguf;
     AQ_TRY(aq_arena_string(&c->arena, path, strlen(path), &c->path));
     AQ_TRY(form_of(c->path, &id));
-    if (!forms[id].open)
-        return aq_fail(AQ_REFUSED, c->path, "%s", forms[id].doc);
     return forms[id].open(c);
 }
 

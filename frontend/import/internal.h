@@ -77,6 +77,9 @@ AQ_MUST_USE aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_confi
 /* The tensors of a mapped safetensors file, appended to `out`. */
 AQ_MUST_USE aq_status aq_safetensors_read(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out);
 
+/* The tensors of a mapped torch archive, appended to `out`; their bytes are in the map, but for transposed ones, which are copied into the arena. */
+AQ_MUST_USE aq_status aq_torch_read(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out);
+
 /* FOLDER/NAME; and the map of a file, kept by the checkpoint. */
 AQ_MUST_USE aq_status aq_import_path(aq_arena *arena, const char *folder, const char *name, const char **out);
 AQ_MUST_USE aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out);

@@ -234,13 +234,12 @@ static void what_is_not_there_is_named(void **state) {
     char path[128];
     assert_refused(folder, "/config.json: no such file: expected the figures of the model beside its weights");
     put_text("config.json", aq_micro_config(&m, AQ_NAMING_HF));
-    assert_refused(folder, ": no weights: expected model.safetensors or model.safetensors.index.json");
+    assert_refused(folder, ": no weights: expected model.safetensors, pytorch_model.bin, or shards with model.safetensors.index.json or "
+                           "pytorch_model.bin.index.json");
     put_text("pytorch_model.bin", "PK");
-    assert_refused(folder, "/pytorch_model.bin: a torch archive is not read yet: expected model.safetensors beside it (in Python: "
-                           "save_pretrained(FOLDER, safe_serialization=True)), or a GGUF file");
+    assert_refused(folder, "/pytorch_model.bin: 2 bytes without the end of a zip archive: expected a torch archive, whole");
     snprintf(path, sizeof path, "%s/pytorch_model.bin", folder);
-    assert_refused(path, "/pytorch_model.bin: a torch archive is not read yet: save the model as safetensors (save_pretrained(..., "
-                         "safe_serialization=True)) or as GGUF");
+    assert_refused(path, "/pytorch_model.bin: 2 bytes without the end of a zip archive: expected a torch archive, whole");
     assert_refused("/dev/null", "/dev/null: a device or pipe: expected a file or a folder");
     put_weights("model.safetensors", 0, m.n_tensors - 1, AQ_NAMING_HF);
     assert_refused(folder, "/model.safetensors:tensor w2.1: missing: expected it as model.layers.#.mlp.down_proj.weight (# is the layer)");
