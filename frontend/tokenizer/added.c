@@ -1,7 +1,7 @@
 /* added.c: finds the texts of added tokens, before anything else looks at the text, as Hugging Face's AddedVocabulary does.
  *
- * Two rounds: tokens that are not `normalized` first, then the others in the stretches between (there is no normaliser here, so both
- * see the same bytes, but the order shows). In a round the leftmost match wins, of those the longest; a match that single_word
+ * Two rounds: tokens that are not `normalized` first, then the others in the stretches between, as the normalizer of SPM left them
+ * (without one both see the same bytes, but the order shows). In a round the leftmost match wins, of those the longest; a match that single_word
  * rejects still uses up its text; lstrip and rstrip take white space around the match into it.
  * Cost: a trie walk from each byte that begins a token: text * longest token at worst, hence AQ_ADDED_LENGTH_LIMIT. An Aho-Corasick
  * automaton has the same worst case here (a match may be far shorter than what was read to find it), and is ten times the code. */
@@ -33,7 +33,22 @@ static aq_status add(aq_tokenizer *t, aq_added_trie *trie, uint32_t token, const
     return AQ_OK;
 }
 
+/* `normalized` tokens are looked for in what the normalizer makes of a text, so it must make the same of them. */
+static aq_status normalize(aq_tokenizer *t, aq_added_token *token) {
+    int prefix = t->add_prefix_space == AQ_PREFIX_ALWAYS;
+    char *text;
+    AQ_ALLOC(&t->arena, text, (size_t)token->text.n + 1);
+    if (prefix)
+        text[0] = ' ';
+    token->text.n = (uint32_t)(aq_spm_copy(token->text.s, token->text.n, text + prefix) + (size_t)prefix);
+    token->text.s = text;
+    return AQ_OK;
+}
+
 aq_status aq_added_build(aq_tokenizer *t, const char *place) {
+    for (uint32_t i = 0; t->normalizes && i < t->n_added; i++)
+        if (t->added[i].normalized)
+            AQ_TRY(normalize(t, &t->added[i]));
     for (int which = 0; which < 2; which++) {
         size_t bytes = 1;
         for (uint32_t i = 0; i < t->n_added; i++)

@@ -1,5 +1,6 @@
 /* alphabet.c: GPT-2's way to write any bytes as printable text: the bytes 33..126, 161..172 and 174..255 are the characters of the
- * same number, the 68 others are U+0100, U+0101, ... in the order of the bytes (bytes_to_unicode of the GPT-2 release). */
+ * same number, the 68 others are U+0100, U+0101, ... in the order of the bytes (bytes_to_unicode of the GPT-2 release). And SentencePiece's
+ * way to write a space. */
 #include "frontend/tokenizer/internal.h"
 
 static int is_printable(unsigned byte) { return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174; }
@@ -40,4 +41,25 @@ int64_t aq_alphabet_to_bytes(const char *text, size_t n, char *out) {
         i += (size_t)length;
     }
     return foreign ? -1 : count;
+}
+
+/* ---- SentencePiece: U+2581 for a space ---- */
+
+int64_t aq_marks_to_spaces(const char *text, size_t n, char *out, int *has_space) {
+    int64_t count = 0;
+    *has_space = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t c = (uint8_t)text[i];
+        int length = c < 0x80 ? 1 : aq_utf8_decode(text + i, n - i, &c);
+        if (!length)
+            return -2;
+        *has_space |= c == ' ';
+        if (c == 0x2581)
+            out[count++] = ' ';
+        else
+            for (int k = 0; k < length; k++)
+                out[count++] = text[i + (size_t)k];
+        i += (size_t)length;
+    }
+    return count;
 }

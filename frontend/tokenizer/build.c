@@ -16,8 +16,8 @@ aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n
     return aq_refuse(AQ_WHY_TOKENIZER_SIZE, place, "%zu %s: at least one entry, at most %u of anything expected", n, what, AQ_TOKENIZER_LIMIT);
 }
 
-static aq_status collides(const aq_tokenizer_source *s, const char *what) {
-    return aq_refuse(AQ_WHY_TOKENIZER_COLLIDES, s->place, "%s made to collide: no ordinary file does", what);
+static aq_status collides(const char *place, const char *what) {
+    return aq_refuse(AQ_WHY_TOKENIZER_COLLIDES, place, "%s made to collide: no ordinary file does", what);
 }
 
 static uint32_t table_size(uint32_t entries) {
@@ -66,13 +66,47 @@ static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t 
             return aq_refuse(AQ_WHY_TOKENIZER_TEXT_TWICE, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
                            (int)s->vocab[id].n, s->vocab[id].s);
         if (((at - hash) & t->piece_mask) > MOST_COLLISIONS)
-            return collides(s, "texts");
+            return collides(s->place, "texts");
     }
     t->pieces[at] = (aq_piece_slot){hash, id};
     return AQ_OK;
 }
 
-/* Texts of the vocabulary in raw bytes. What is not written in the alphabet stays as it is and is out of BPE's reach. */
+/* Raw bytes of a text as the kind writes it; -1: it is not written so, -2: no UTF-8. */
+static int64_t to_bytes(const aq_tokenizer *t, const char *text, size_t n, char *out) {
+    if (t->kind == AQ_TOKENIZER_BPE)
+        return aq_alphabet_to_bytes(text, n, out);
+    int has_space;
+    int64_t count = aq_marks_to_spaces(text, n, out, &has_space);
+    return count >= 0 && has_space ? -1 : count;
+}
+
+/* The ids of bytes: of the texts themselves, or as the source says (SPM); those are no pieces. */
+static aq_status read_bytes(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    static const char every[256] = {
+#define ROW(h) h, h + 1, h + 2, h + 3, h + 4, h + 5, h + 6, h + 7, h + 8, h + 9, h + 10, h + 11, h + 12, h + 13, h + 14, h + 15
+        ROW(0), ROW(16), ROW(32), ROW(48), ROW(64), ROW(80), ROW(96), ROW(112),
+        ROW(-128), ROW(-112), ROW(-96), ROW(-80), ROW(-64), ROW(-48), ROW(-32), ROW(-16)
+#undef ROW
+    };
+    for (uint32_t b = 0; b < 256; b++) {
+        t->byte_id[b] = AQ_NO_ID;
+        if (t->kind == AQ_TOKENIZER_BPE) {
+            t->byte_id[b] = aq_piece_find(t, aq_piece_hash(&every[b], 1), &every[b], 1);
+        } else if (s->byte_ids) {
+            int32_t id = s->byte_ids[b];
+            if (id < 0 || (uint32_t)id >= s->n_vocab || (t->flags[id] & AQ_TOKEN_BYTE))
+                return aq_fail(AQ_REFUSED, s->place, "byte %u has the id %d: a token of its own expected", b, id);
+            t->byte_id[b] = (uint32_t)id;
+            t->text[id] = (aq_bytes){&every[b], 1};
+            t->flags[id] |= AQ_TOKEN_BYTE;
+            t->whole[id] = AQ_WHOLE_NO;
+        }
+    }
+    return AQ_OK;
+}
+
+/* Texts of the vocabulary in raw bytes. What is not written as the kind writes stays as it is and is out of BPE's reach. */
 static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
     size_t total = 0;
     for (uint32_t i = 0; i < s->n_vocab; i++)
@@ -83,13 +117,16 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_ALLOC(&t->arena, t->pieces, size);
     memset(t->pieces, 0xFF, size * sizeof *t->pieces);
     t->piece_mask = size - 1;
+    if (t->kind == AQ_TOKENIZER_SPM)
+        AQ_TRY(read_bytes(t, s));
     for (uint32_t i = 0; i < s->n_vocab; i++) {
         aq_bytes v = s->vocab[i];
-        if (v.n == 0)
+        if (v.n == 0 || t->flags[i])
             continue;
-        int64_t n = aq_alphabet_to_bytes(v.s, v.n, bytes);
+        int64_t n = to_bytes(t, v.s, v.n, bytes);
         if (n == -2)
-            return aq_refuse(AQ_WHY_TOKENIZER_TEXT, s->place, "the text of id %u is no UTF-8: text in GPT-2's printable alphabet expected", i);
+            return aq_refuse(AQ_WHY_TOKENIZER_TEXT, s->place, "the text of id %u is no UTF-8: text%s expected", i,
+                           t->kind == AQ_TOKENIZER_BPE ? " in GPT-2's printable alphabet" : "");
         if (n == -1)
             memcpy(bytes, v.s, v.n);
         t->text[i] = (aq_bytes){bytes, n < 0 ? v.n : (uint32_t)n};
@@ -99,11 +136,11 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
         else
             t->whole[i] = AQ_WHOLE_NO;
     }
-    for (uint32_t b = 0; b < 256; b++) {
+    for (uint32_t b = 0; b < 128; b++) {
         char c = (char)b;
-        t->byte_id[b] = aq_piece_find(t, aq_piece_hash(&c, 1), &c, 1);
+        t->ascii_id[b] = aq_piece_find(t, aq_piece_hash(&c, 1), &c, 1);
     }
-    return AQ_OK;
+    return t->kind == AQ_TOKENIZER_BPE ? read_bytes(t, s) : AQ_OK;
 }
 
 static aq_status bad_merge(const aq_tokenizer_source *s, uint32_t rank, const char *what) {
@@ -113,9 +150,10 @@ static aq_status bad_merge(const aq_tokenizer_source *s, uint32_t rank, const ch
 
 static aq_status find_part(const aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t rank, const char *text, size_t n, char *bytes,
                            int64_t *out_n, uint32_t *out_id) {
-    *out_n = n ? aq_alphabet_to_bytes(text, n, bytes) : -1;
+    *out_n = n ? to_bytes(t, text, n, bytes) : -1;
     if (*out_n <= 0)
-        return bad_merge(s, rank, "two texts in GPT-2's printable alphabet with a space between expected");
+        return bad_merge(s, rank, t->kind == AQ_TOKENIZER_SPM ? "two texts with a space between expected"
+                                                              : "two texts in GPT-2's printable alphabet with a space between expected");
     *out_id = aq_piece_find(t, aq_piece_hash(bytes, (size_t)*out_n), bytes, (size_t)*out_n);
     if (*out_id == AQ_NO_ID)
         return bad_merge(s, rank, "part is not in the vocabulary");
@@ -142,26 +180,38 @@ static aq_status read_merge(aq_tokenizer *t, const aq_tokenizer_source *s, uint3
     uint32_t id = find_made(t, bytes, (size_t)(left_bytes + right_bytes), rank ? t->rank_id[rank - 1] + 1 : 0);
     if (id == AQ_NO_ID)
         return bad_merge(s, rank, "what it makes is not in the vocabulary");
-    uint64_t hash = aq_merge_hash(left, right);
-    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
-    t->filter[bit >> 6] |= 1ull << (bit & 63);
-    aq_merge_slot *slot = aq_merge_find(t, hash, left, right);
-    if ((((uint32_t)(slot - t->merges) - (uint32_t)hash) & t->merge_mask) > MOST_COLLISIONS)
-        return collides(s, "merges");
-    *slot = (aq_merge_slot){left, right, rank, id}; /* of a pair that is there twice the last counts, as in Hugging Face's map */
+    if (t->flags[id] & AQ_TOKEN_BYTE)
+        return bad_merge(s, rank, "it makes a byte's token, which no merge may");
     t->rank_id[rank] = id;
-    return AQ_OK;
+    return aq_merges_put(t, s->place, (aq_merge_slot){left, right, rank, id}); /* of a pair that is there twice the last counts, as in Hugging Face's map */
 }
 
-static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
-    uint32_t size = table_size(s->n_merges), longest = 0;
+aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks) {
+    uint32_t size = table_size(merges);
     AQ_ALLOC(&t->arena, t->merges, size);
     memset(t->merges, 0xFF, size * sizeof *t->merges);
     t->merge_mask = size - 1;
     AQ_ALLOC(&t->arena, t->filter, size / 8);
     t->filter_mask = size * 8 - 1;
-    t->n_ranks = s->n_merges;
-    AQ_ALLOC(&t->arena, t->rank_id, s->n_merges);
+    t->n_ranks = ranks;
+    AQ_ALLOC(&t->arena, t->rank_id, ranks);
+    return AQ_OK;
+}
+
+aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge) {
+    uint64_t hash = aq_merge_hash(merge.left, merge.right);
+    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
+    t->filter[bit >> 6] |= 1ull << (bit & 63);
+    aq_merge_slot *slot = aq_merge_find(t, hash, merge.left, merge.right);
+    if ((((uint32_t)(slot - t->merges) - (uint32_t)hash) & t->merge_mask) > MOST_COLLISIONS)
+        return collides(place, "merges");
+    *slot = merge;
+    return AQ_OK;
+}
+
+static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
+    uint32_t longest = 0;
+    AQ_TRY(aq_merges_open(t, s->n_merges, s->n_merges));
     for (uint32_t i = 0; i < s->n_merges; i++)
         if (s->merges[i].n > longest)
             longest = s->merges[i].n;
@@ -174,31 +224,38 @@ static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
     return status;
 }
 
+static aq_status read_added(aq_tokenizer *t, const aq_added_token *a) {
+    char *bytes;
+    AQ_ALLOC(&t->arena, bytes, a->text.n);
+    int has_space;
+    int64_t n = t->kind == AQ_TOKENIZER_SPM ? aq_marks_to_spaces(a->text.s, a->text.n, bytes, &has_space)
+                                            : aq_alphabet_to_bytes(a->text.s, a->text.n, bytes);
+    t->text[a->id] = n > 0 && is_utf8(bytes, (size_t)n) ? (aq_bytes){bytes, (uint32_t)n} : a->text;
+    return AQ_OK;
+}
+
 /* The file must not mean two tokens by one id. An id of the vocabulary keeps its text in the alphabet, so that BPE may still make it; the
  * text of others is read the same way if that gives UTF-8 (Hugging Face's decoder always does), and is else as it stands. */
 static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
     for (uint32_t i = 0; i < t->n_added; i++) {
         aq_added_token *a = &t->added[i];
         aq_bytes v = (uint32_t)a->id < s->n_vocab ? s->vocab[a->id] : (aq_bytes){0};
-        if (t->flags[a->id])
+        if (t->flags[a->id] & AQ_TOKEN_ADDED)
             return aq_refuse(AQ_WHY_TOKENIZER_ADDED_SHARED, s->place, "id %d belongs to two added tokens: one expected", a->id);
         if (v.n && (v.n != a->text.n || memcmp(v.s, a->text.s, v.n)))
             return aq_refuse(AQ_WHY_TOKENIZER_ADDED_OTHER, s->place, "added token \"%.*s\" has the id %d of \"%.*s\": the same text expected", (int)a->text.n,
                            a->text.s, a->id, (int)v.n, v.s);
-        t->flags[a->id] = AQ_TOKEN_ADDED | (a->special ? AQ_TOKEN_SPECIAL : 0);
+        t->flags[a->id] |= AQ_TOKEN_ADDED | (a->special ? AQ_TOKEN_SPECIAL : 0);
         if (v.n)
             continue;
-        char *bytes;
-        AQ_ALLOC(&t->arena, bytes, a->text.n);
-        int64_t n = aq_alphabet_to_bytes(a->text.s, a->text.n, bytes);
-        t->text[a->id] = n > 0 && is_utf8(bytes, (size_t)n) ? (aq_bytes){bytes, (uint32_t)n} : a->text;
+        AQ_TRY(read_added(t, a));
     }
     return AQ_OK;
 }
 
 static aq_status check_limits(const aq_tokenizer_source *s) {
-    if (s->kind != AQ_TOKENIZER_BPE)
-        return aq_fail(AQ_REFUSED, s->place, "no tokenizer: a byte-level BPE vocabulary expected");
+    if (s->kind == AQ_TOKENIZER_NONE)
+        return aq_fail(AQ_REFUSED, s->place, "no tokenizer: a BPE vocabulary expected"); /* of no file: callers ask for the kind first */
     if (s->n_vocab == 0 || s->n_vocab > AQ_TOKENIZER_LIMIT)
         return aq_tokenizer_refuse_size(s->place, "entries", s->n_vocab);
     if (s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_TOKENIZER_LIMIT)
@@ -214,17 +271,38 @@ static aq_status check_id(const aq_tokenizer *t, const char *place, const char *
     return AQ_OK;
 }
 
+/* Whether what merges make has spaces at its start only. */
+static int ends_at_spaces(const aq_tokenizer *t) {
+    for (uint32_t i = 0; i <= t->merge_mask; i++) {
+        if (t->merges[i].rank == AQ_NO_RANK)
+            continue;
+        aq_bytes text = t->text[t->merges[i].id];
+        uint32_t at = 0;
+        while (at < text.n && text.s[at] == ' ')
+            at++;
+        if (at < text.n && memchr(text.s + at, ' ', text.n - at))
+            return 0;
+    }
+    return 1;
+}
+
 static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_TRY(check_limits(s));
+    t->kind = s->kind;
     t->pre = s->pre;
     t->add_prefix_space = s->add_prefix_space;
+    t->normalizes = s->normalizes;
+    t->strips = s->strips;
+    t->fuse_unk = s->fuse_unk;
+    t->from_scores = s->scores != NULL;
     t->size = s->n_vocab;
     AQ_TRY(copy_added(t, s));
     AQ_ALLOC(&t->arena, t->text, t->size);
     AQ_ALLOC(&t->arena, t->flags, t->size);
     AQ_ALLOC(&t->arena, t->whole, t->size);
     AQ_TRY(read_vocab(t, s));
-    AQ_TRY(read_merges(t, s));
+    AQ_TRY(s->scores ? aq_merges_of_scores(t, s) : read_merges(t, s));
+    t->cuts_words = t->kind == AQ_TOKENIZER_SPM && t->ascii_id[' '] != AQ_NO_ID && ends_at_spaces(t);
     AQ_TRY(place_added(t, s));
     AQ_TRY(aq_added_build(t, s->place));
     t->bos = s->bos, t->eos = s->eos, t->pad = s->pad, t->unk = s->unk;
@@ -274,6 +352,11 @@ int32_t aq_tokenizer_find(const aq_tokenizer *t, const char *s, size_t n) {
             return id;
     }
     uint32_t id = aq_piece_find(t, aq_piece_hash(s, n), s, n);
+    if (id == AQ_NO_ID && n == 1)
+        id = t->byte_id[(uint8_t)*s];
+    for (uint32_t i = 0; id == AQ_NO_ID && n && i < t->n_added; i++) /* a text that the normalizer changed */
+        if (t->text[t->added[i].id].n == n && memcmp(t->text[t->added[i].id].s, s, n) == 0)
+            id = (uint32_t)t->added[i].id;
     return id == AQ_NO_ID ? -1 : (int32_t)id;
 }
 

@@ -2,11 +2,11 @@
  *
  *   alphabet.c     bytes <-> GPT-2's printable characters
  *   source_*.c     files -> aq_tokenizer_source (which the GGUF importer fills too)
- *   build.c        aq_tokenizer_source -> aq_tokenizer
+ *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
  *   pretokenize.c  text -> pieces
  *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
- *   encode.c       ties the above together
+ *   encode.c       ties the above together; encode_spm.c: where the symbols are characters
  *   decode.c       ids -> text */
 #ifndef AQ_FRONTEND_TOKENIZER_INTERNAL_H
 #define AQ_FRONTEND_TOKENIZER_INTERNAL_H
@@ -28,6 +28,10 @@ int64_t aq_alphabet_to_bytes(const char *text, size_t n, char *out);
 /* The printable character of a byte as UTF-8: 1 or 2 bytes into out; returns the count. */
 int aq_alphabet_of_byte(uint8_t byte, char out[2]);
 
+/* SentencePiece's way: U+2581 is a space. Writes to out (room for n) and returns how much; -2 if the text is no UTF-8. *has_space: it
+ * holds a space as it stands. */
+int64_t aq_marks_to_spaces(const char *text, size_t n, char *out, int *has_space);
+
 /* ---- utf8.c ---- */
 /* Decodes the character at s[0..n), n > 0: returns its length and *out; or 0 if it is invalid or cut off (surrogates and overlong
  * forms are invalid). */
@@ -45,7 +49,7 @@ int aq_class_is_word(uint32_t code_point); /* \w of single_word */
 size_t aq_pretokenize_next(aq_pretokenizer pre, const char *text, size_t n, size_t at);
 
 /* ---- the tokenizer ---- */
-enum { AQ_TOKEN_ADDED = 1, AQ_TOKEN_SPECIAL = 2 };
+enum { AQ_TOKEN_ADDED = 1, AQ_TOKEN_SPECIAL = 2, AQ_TOKEN_BYTE = 4 /* one byte of a character, SPM */ };
 /* Whether BPE of a token's own text gives the token: found out on first use, the same answer whoever asks, hence atomic. */
 enum { AQ_WHOLE_UNKNOWN, AQ_WHOLE_YES, AQ_WHOLE_NO };
 
@@ -70,8 +74,9 @@ typedef struct aq_added_trie {
 
 struct aq_tokenizer {
     aq_arena arena;
+    aq_tokenizer_kind kind;
     aq_pretokenizer pre;
-    int add_prefix_space;
+    int add_prefix_space, normalizes, strips, fuse_unk;
     uint32_t size;
     aq_bytes *text;  /* [size] raw bytes */
     uint8_t *flags;  /* [size] */
@@ -82,8 +87,12 @@ struct aq_tokenizer {
     uint32_t merge_mask, n_ranks;
     uint64_t *filter;
     uint32_t filter_mask;
-    uint32_t *rank_id; /* [n_ranks] what the merge of that rank makes */
+    uint32_t *rank_id; /* [n_ranks] what the merge of that rank makes; AQ_NO_ID: several things, the pair says which */
+    int has_ties;      /* there are such ranks */
+    int from_scores;
+    int cuts_words;    /* SPM: no merge makes a text with a space behind another character, so pieces may end there */
     uint32_t byte_id[256]; /* AQ_NO_ID: the vocabulary has no such byte */
+    uint32_t ascii_id[128]; /* SPM: of characters */
     aq_added_token *added;
     uint32_t n_added;
     aq_added_trie trie[2]; /* 0: matched first, in the text as it is; 1: after normalisation (which is none here) */
@@ -112,18 +121,10 @@ static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint3
     return aq_merge_find(t, hash, left, right)->rank;
 }
 
-/* ---- merge.c, merge_long.c ---- */
-/* Scratch memory of one encode call. Start with {0}. */
-typedef struct aq_merge_work {
-    uint32_t *ids; /* symbols of the piece at hand, then its ids */
-    size_t room;
-    void *ranks, *symbols; /* of merge_long.c: queues by rank; the piece */
-    size_t ranks_size, symbols_size;
-} aq_merge_work;
-void aq_merge_work_close(aq_merge_work *w);
-/* Merges ids[0..n) in place by rank, then by position; returns what is left. n <= AQ_SHORT_PIECE. */
-size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n);
-AQ_MUST_USE aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uint32_t *ids, size_t n, size_t *out_n);
+/* Reserves the tables for so many merges, then takes them one by one; build_scores.c. */
+AQ_MUST_USE aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks);
+AQ_MUST_USE aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge);
+AQ_MUST_USE aq_status aq_merges_of_scores(aq_tokenizer *t, const aq_tokenizer_source *s);
 
 /* ---- added.c ---- */
 AQ_MUST_USE aq_status aq_added_build(aq_tokenizer *t, const char *place);
@@ -150,6 +151,37 @@ int aq_added_next(const aq_tokenizer *t, int which, const aq_added_where *where,
 
 /* The id of the added token whose text is all of text[0..n), n > 0; -1 if there is none. */
 int32_t aq_added_find(const aq_tokenizer *t, int which, const char *text, size_t n);
+
+/* ---- encode_spm.c: a symbol is an id; or, from scores, a character that the vocabulary lacks (merges may still take it in) or a byte
+ * that is no UTF-8 ---- */
+#define AQ_SYMBOL_CHARACTER 0x80000000u
+#define AQ_SYMBOL_BYTE 0xC0000000u
+/* The symbol of the character at s[0..n), n > 0; returns its length. */
+size_t aq_spm_symbol(const aq_tokenizer *t, const char *s, size_t n, uint32_t *out);
+size_t aq_spm_symbols(const aq_tokenizer *t, const char *piece, size_t n, uint32_t *ids); /* room for n */
+AQ_MUST_USE aq_status aq_spm_append(const aq_tokenizer *t, const uint32_t *ids, size_t n, aq_ids *out);
+/* A copy of text with spaces for U+2581, and one in front if prefix; free with aq_mem_free. *where becomes what `in` is for the copy, its
+ * stretches at the end of the copy's block. */
+AQ_MUST_USE aq_status aq_spm_normalize(const char *text, size_t n, int prefix, const aq_added_where *in, char **out, size_t *out_n,
+                                       aq_added_where *where);
+size_t aq_spm_copy(const char *text, size_t n, char *out); /* spaces for U+2581; returns the length */
+int aq_spm_has_mark(const char *text, size_t n);
+size_t aq_spm_next(const aq_tokenizer *t, const char *text, size_t n, size_t at);
+
+/* ---- merge.c, merge_long.c ---- */
+/* Scratch memory of one encode call. Start with {0}. */
+typedef struct aq_merge_work {
+    uint32_t *ids; /* symbols of the piece at hand, then its ids */
+    size_t room;
+    void *ranks, *symbols; /* of merge_long.c: queues by rank; the piece */
+    size_t ranks_size, symbols_size;
+    void *heap; /* of merge_long.c: pairs of ranks that make several things */
+    size_t heap_room;
+} aq_merge_work;
+void aq_merge_work_close(aq_merge_work *w);
+/* Merges ids[0..n) in place by rank, then by position; returns what is left. n <= AQ_SHORT_PIECE. */
+size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n);
+AQ_MUST_USE aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uint32_t *ids, size_t n, size_t *out_n);
 
 /* ---- source_json.c, source_special.c, source_files.c ---- */
 struct cJSON;

@@ -73,6 +73,7 @@ size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n) {
 
 void aq_merge_work_close(aq_merge_work *w) {
     aq_mem_free(w->ids);
+    aq_mem_free(w->heap);
     aq_mem_unmap(w->ranks, w->ranks_size);
     aq_mem_unmap(w->symbols, w->symbols_size);
     *w = (aq_merge_work){0};

@@ -5,7 +5,11 @@
  * for any ranks whatever: let the same two symbols x y come to stand side by side at two places. While the symbols inside x y are
  * merged, nothing merges across its ends, so both places go through the same steps in the same order, that of x y alone; and of two
  * places that are to do the same step the left one goes first, its rank being equal and its position lower. So the left place is never
- * behind, and its pair appears first. (This wants every symbol to be made in one way: build.c refuses an unk token that merges make.)
+ * behind, and its pair appears first. (This wants every symbol to be made in one way: build.c refuses an unk or byte token that merges
+ * make. The same holds for the ranks of scores, where all pairs that make one text share a rank: what is inside the text goes through the
+ * same steps everywhere.)
+ * A rank that stands for several texts of equal score has no such order: its pairs wait in a heap by rank and position, where a pair
+ * that is gone stays until it comes up.
  *
  * Cost: O(1) a merge, memory read in order; 24 bytes a symbol, 8 a merge of the vocabulary.
  * Dropped: one heap for all pairs, as in Hugging Face's tokenizers: 10 MB of one letter are all cache misses there; then queues with a
@@ -30,11 +34,16 @@ typedef struct rank_list {
 
 enum { LEVELS = 4 }; /* 64^4 = 2^24 ranks */
 
+typedef struct waiting {
+    uint32_t rank, at;
+} waiting;
+
 typedef struct state {
     const aq_tokenizer *t;
     aq_merge_work *w;
     symbol *s;
     rank_list *list;
+    size_t n_heap; /* in w->heap */
     uint64_t *bits[LEVELS]; /* bit r of level 0: list r is not empty; a bit of level k: that word of level k-1 is not zero */
 } state;
 
@@ -66,9 +75,50 @@ static uint32_t bit_lowest(const state *m) {
     return r;
 }
 
+static int before(waiting a, waiting b) { return a.rank < b.rank || (a.rank == b.rank && a.at < b.at); }
+
+/* A piece of n symbols makes fewer than 3 n pairs, so the heap has room. */
+static void heap_push(state *m, waiting x) {
+    waiting *h = m->w->heap;
+    size_t i = m->n_heap++;
+    for (; i && before(x, h[(i - 1) / 2]); i = (i - 1) / 2)
+        h[i] = h[(i - 1) / 2];
+    h[i] = x;
+}
+
+static void heap_pop(state *m) {
+    waiting *h = m->w->heap, x = h[--m->n_heap];
+    size_t i = 0, n = m->n_heap;
+    for (size_t k; (k = 2 * i + 1) < n; i = k) {
+        k += k + 1 < n && before(h[k + 1], h[k]);
+        if (!before(h[k], x))
+            break;
+        h[i] = h[k];
+    }
+    h[i] = x;
+}
+
+/* The pair to merge next, NOWHERE if there is none. */
+static uint32_t lowest_pair(state *m) {
+    uint32_t r = bit_lowest(m);
+    const waiting *h = m->w->heap;
+    while (m->n_heap && m->s[h->at].rank != h->rank)
+        heap_pop(m);
+    if (m->n_heap && h->rank < r) {
+        uint32_t at = h->at;
+        heap_pop(m);
+        return at;
+    }
+    return r == AQ_NO_RANK ? NOWHERE : m->list[r].first;
+}
+
 /* The pair at p now waits. */
 static void wait(state *m, uint32_t p) {
     symbol *s = &m->s[p];
+    if (m->t->rank_id[s->rank] == AQ_NO_ID) {
+        heap_push(m, (waiting){s->rank, p});
+        return;
+    }
     uint32_t r = s->rank;
     rank_list *list = &m->list[r];
     int is_empty = !(m->bits[0][r >> 6] >> (r & 63) & 1);
@@ -89,7 +139,7 @@ static void leave(state *m, uint32_t p) {
     symbol *s = &m->s[p];
     uint32_t r = s->rank;
     s->rank = AQ_NO_RANK;
-    if (r == AQ_NO_RANK)
+    if (r == AQ_NO_RANK || m->t->rank_id[r] == AQ_NO_ID)
         return;
     if (s->earlier == NOWHERE)
         m->list[r].first = s->later;
@@ -116,7 +166,8 @@ static void pair_changed(state *m, uint32_t p) {
 static void merge_at(state *m, uint32_t p) {
     symbol *s = &m->s[p];
     uint32_t gone = s->next;
-    s->id = m->t->rank_id[s->rank];
+    uint32_t made = m->t->rank_id[s->rank], right = m->s[gone].id;
+    s->id = made != AQ_NO_ID ? made : aq_merge_find(m->t, aq_merge_hash(s->id, right), s->id, right)->id;
     leave(m, gone);
     s->next = m->s[gone].next;
     if (s->next != NOWHERE)
@@ -157,6 +208,14 @@ static aq_status open_symbols(state *m, size_t n) {
         w->symbols_size = size;
     }
     m->s = w->symbols;
+    if (!m->t->has_ties || w->heap_room >= n)
+        return AQ_OK;
+    aq_mem_free(w->heap);
+    w->heap = NULL;
+    w->heap_room = 0;
+    AQ_TRY(aq_size_mul(n, 3 * sizeof(waiting), "piece", &size));
+    AQ_TRY(aq_mem_alloc(size, &w->heap));
+    w->heap_room = n;
     return AQ_OK;
 }
 
@@ -170,8 +229,8 @@ aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uint32_t *ids, 
         m.s[i] = (symbol){ids[i], i + 1 < n ? (uint32_t)i + 1 : NOWHERE, i ? (uint32_t)i - 1 : NOWHERE, AQ_NO_RANK, 0, 0};
     for (size_t i = 0; i < n; i++)
         pair_changed(&m, (uint32_t)i);
-    for (uint32_t r; (r = bit_lowest(&m)) != AQ_NO_RANK;)
-        merge_at(&m, m.list[r].first);
+    for (uint32_t p; (p = lowest_pair(&m)) != NOWHERE;)
+        merge_at(&m, p);
     *out_n = 0;
     for (uint32_t p = n ? 0 : NOWHERE; p != NOWHERE; p = m.s[p].next)
         ids[(*out_n)++] = m.s[p].id;

@@ -1,7 +1,8 @@
-/* tokenizer.h: text to ids and back: byte-level BPE as GPT-2, SmolLM and Aquila use it.
+/* tokenizer.h: text to ids and back: byte-level BPE as GPT-2, SmolLM, Llama 3 and Aquila use it, and SentencePiece's BPE over characters
+ * as Llama 1 and 2 use it.
  *
  * A tokenizer is immutable after it is built and may be shared by threads. Encoding is linear in the length of the text on any
- * input. Same ids as Hugging Face `tokenizers` for the same files. */
+ * input (pieces of equal score: n log n). Same ids as Hugging Face `tokenizers` for the same files. */
 #ifndef AQ_FRONTEND_TOKENIZER_H
 #define AQ_FRONTEND_TOKENIZER_H
 
@@ -12,10 +13,19 @@ typedef struct aq_bytes {
     uint32_t n;
 } aq_bytes;
 
-typedef enum aq_tokenizer_kind { AQ_TOKENIZER_NONE, AQ_TOKENIZER_BPE } aq_tokenizer_kind;
+/* BPE: byte-level, texts in GPT-2's printable alphabet. SPM: over characters, a space is written U+2581 in the texts of the vocabulary. */
+typedef enum aq_tokenizer_kind { AQ_TOKENIZER_NONE, AQ_TOKENIZER_BPE, AQ_TOKENIZER_SPM } aq_tokenizer_kind;
 
-/* gpt2: GPT-2's pattern. smollm: digits split one by one, then GPT-2's pattern (tokenizer.json: Sequence[Digits, ByteLevel]). */
-typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM } aq_pretokenizer;
+/* How a text is cut into pieces that merges do not cross.
+ *   GPT2    GPT-2's pattern
+ *   SMOLLM  digits split one by one, then GPT-2's pattern (tokenizer.json: Sequence[Digits, ByteLevel])
+ *   WHOLE   not at all (SPM)
+ *   SPACES  before every space (SPM: Metaspace with split) */
+typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_WHOLE, AQ_PRE_SPACES } aq_pretokenizer;
+
+/* Which stretches of text between added tokens get a space in front: those that do not begin with one; all; the one at the text's start if
+ * it does not begin with one. */
+typedef enum aq_prefix { AQ_PREFIX_NONE, AQ_PREFIX_UNLESS_SPACE, AQ_PREFIX_ALWAYS, AQ_PREFIX_FIRST } aq_prefix;
 
 typedef struct aq_added_token {
     aq_bytes text; /* raw bytes, not in GPT-2's printable alphabet */
@@ -28,9 +38,14 @@ typedef struct aq_tokenizer_source {
     aq_tokenizer_kind kind;
     const char *place;          /* file, for messages */
     aq_pretokenizer pre;
-    uint8_t add_prefix_space;
-    uint32_t n_vocab;           /* entry i of vocab is the text of id i in GPT-2's printable alphabet; n = 0 for holes */
+    uint8_t add_prefix_space;   /* an aq_prefix */
+    uint8_t normalizes;         /* SPM: prefix and U+2581 are put in before `normalized` added tokens are looked for, not after */
+    uint8_t strips;             /* SPM: decoding drops a space at the very start */
+    uint8_t fuse_unk;           /* SPM: neighbouring unknown characters become one unk */
+    uint32_t n_vocab;           /* entry i of vocab is the text of id i, written as the kind says; n = 0 for holes */
     const aq_bytes *vocab;
+    const float *scores;        /* SPM without merges: what two neighbours make, the highest score goes first; NULL with merges */
+    const int32_t *byte_ids;    /* SPM: the ids of the 256 bytes that stand for characters the vocabulary lacks; NULL: they become unk */
     uint32_t n_merges;          /* "left right", in rank order */
     const aq_bytes *merges;
     uint32_t n_added;
@@ -85,10 +100,14 @@ void aq_ids_close(aq_ids *ids);
 typedef struct aq_decoder {
     const aq_tokenizer *tokenizer;
     int skip_special;
+    int keeps_start; /* set it for a text that goes on from another: the space that SPM puts before a text's start is text then */
+    int whole_runs;  /* set it to hold byte tokens back until their run ends: Hugging Face spoils a whole run for one bad byte in it; else
+                      * what was complete stands */
+    int has_begun;
     char held[8];
     uint8_t n_held;
-    char *out;
-    size_t out_room;
+    char *out, *run;
+    size_t out_room, run_room, n_run;
 } aq_decoder;
 aq_decoder aq_decoder_open(const aq_tokenizer *t, int skip_special);
 AQ_MUST_USE aq_status aq_decoder_push(aq_decoder *d, int32_t id, aq_bytes *out);
