@@ -19,12 +19,21 @@ void aq_file_unmap(aq_file *f);
 int aq_file_kind(const char *path);
 
 /* A file being written: bytes go to "PATH.tmp.PID.N" beside it; commit does fsync, rename, fsync of the folder; abandon (or
- * a failed commit) removes the temporary file. PATH "-" is standard output. */
+ * a failed commit) removes the temporary file. PATH "-" is standard output. A failed commit leaves the old file, or, where only the folder
+ * could not be synced, the new one: never half. Temporary files that killed processes left of the same PATH are removed first. */
 typedef struct aq_file_writer aq_file_writer;
 AQ_MUST_USE aq_status aq_file_create(const char *path, aq_file_writer **out);
 AQ_MUST_USE aq_status aq_file_append(aq_file_writer *w, const void *bytes, size_t size);
+AQ_MUST_USE aq_status aq_file_seal(aq_file_writer *w);   /* all bytes on the disk: commit has only the name to give. Before several files that go together */
+uint64_t aq_file_size(const aq_file_writer *w);         /* bytes appended so far */
 AQ_MUST_USE aq_status aq_file_commit(aq_file_writer *w); /* w is gone afterwards, whatever the outcome */
 void aq_file_abandon(aq_file_writer *w);                 /* NULL is fine */
+
+/* Removes temporary files whose names begin with prefix and whose writers were killed. What cannot be removed stays. */
+void aq_file_sweep(const char *folder, const char *prefix);
+
+/* The names of all that is in a folder, in no order, until call returns 0. */
+AQ_MUST_USE aq_status aq_file_list(const char *folder, int (*call)(void *user, const char *name), void *user);
 
 /* Makes the folder and its parents; fine if it is there. */
 AQ_MUST_USE aq_status aq_file_make_folder(const char *path);

@@ -1,6 +1,7 @@
 /* folder.c: what the folders of a cache need of the world: list, remove, mark as used, room left; and what memory the machine has left. */
 #define _GNU_SOURCE
 #include "ir/file.h"
+#include "ir/file_call.h"
 #include "ir/memory.h"
 
 #include <dirent.h>
@@ -39,7 +40,7 @@ aq_status aq_folder_list(const char *path, aq_arena *arena, aq_folder_list_of *o
 }
 
 aq_status aq_file_remove(const char *path) {
-    if (unlink(path) && errno != ENOENT)
+    if (aq_call_unlink(path) && errno != ENOENT)
         return aq_fail(AQ_FAILED, path, "cannot remove: %s", strerror(errno));
     return AQ_OK;
 }

@@ -1,8 +1,9 @@
-/* write_gguf.c: see write_gguf.h. One pass: header, values, tensor infos, data; offsets follow from the sizes alone. Figures come from the
- * same tables as reading (figures.def, tensors.def). */
+/* write_gguf.c: a model as GGUF, version 3. One pass: header, values, tensor infos, data; offsets follow from the sizes alone. Figures come from
+ * the same tables as reading (figures.def, tensors.def). */
 #include "frontend/import/write_gguf.h"
 
 #include "frontend/import/gguf.h"
+#include "frontend/import/write.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -10,31 +11,21 @@
 
 enum { ALIGNMENT = 32 };
 
-/* Errors are kept: once one happened nothing more is written, and the end reports it. */
 typedef struct out {
-    aq_file_writer *writer;
+    aq_put to;
     const char *family;
-    size_t written;
-    uint64_t values; /* counted in a first, dry run (writer NULL) */
-    aq_status status;
+    uint64_t values; /* counted in a first, dry run */
 } out;
 
-static void put(out *o, const void *bytes, size_t n) {
-    if (o->status == AQ_OK && o->writer)
-        o->status = aq_file_append(o->writer, bytes, n);
-    o->written += n;
-}
-static void put_u32(out *o, uint32_t x) { put(o, &x, 4); }
-static void put_u64(out *o, uint64_t x) { put(o, &x, 8); }
+static void put(out *o, const void *bytes, size_t n) { aq_put_bytes(&o->to, bytes, n); }
+static void put_u32(out *o, uint32_t x) { aq_put_number(&o->to, x, 4); }
+static void put_u64(out *o, uint64_t x) { aq_put_number(&o->to, x, 8); }
 static void put_string(out *o, const char *s, size_t n) {
     put_u64(o, n);
     put(o, s, n);
 }
 
-static void pad_to(out *o, size_t alignment) {
-    static const char zeros[ALIGNMENT];
-    put(o, zeros, (alignment - o->written % alignment) % alignment);
-}
+static void pad_to(out *o, size_t alignment) { aq_put_zeros(&o->to, (alignment - o->to.written % alignment) % alignment); }
 
 static void put_key(out *o, const char *key, aq_gguf_type type) {
     char full[200];
@@ -96,16 +87,19 @@ static void put_config(out *o, const aq_config *c) {
     }
 }
 
-static const aq_added_token *find_added(const aq_tokenizer_source *t, uint32_t id) {
+/* A look-up by id: added tokens may be as many as ids. An id without a row in the embedding cannot be used and is left out. */
+static aq_status index_added(aq_arena *arena, const aq_tokenizer_source *t, uint32_t n, const aq_added_token ***out_at) {
+    const aq_added_token **at;
+    AQ_ALLOC(arena, at, n);
     for (uint32_t i = 0; i < t->n_added; i++)
-        if (t->added[i].id == (int32_t)id)
-            return &t->added[i];
-    return NULL;
+        if (t->added[i].id >= 0 && (uint32_t)t->added[i].id < n)
+            at[t->added[i].id] = &t->added[i];
+    *out_at = at;
+    return AQ_OK;
 }
 
 /* A hole needs a text that no other entry has. */
-static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id) {
-    const aq_added_token *added = find_added(t, id);
+static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id, const aq_added_token *added) {
     char hole[24];
     if (added)
         put_string(o, added->text.s, added->text.n);
@@ -115,25 +109,29 @@ static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id) {
         put_string(o, hole, (size_t)snprintf(hole, sizeof hole, "[PAD%u]", id));
 }
 
-static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id) {
-    const aq_added_token *added = find_added(t, id);
+static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id, const aq_added_token *added) {
     if (added)
         return added->special ? AQ_GGUF_TOKEN_CONTROL : AQ_GGUF_TOKEN_USER;
     return id < t->n_vocab && t->vocab[id].n ? AQ_GGUF_TOKEN_NORMAL : AQ_GGUF_TOKEN_UNUSED;
 }
 
-static void put_tokenizer(out *o, const aq_tokenizer_source *t) {
-    uint32_t n = t->n_vocab;
-    for (uint32_t i = 0; i < t->n_added; i++)
-        n = (uint32_t)t->added[i].id >= n ? (uint32_t)t->added[i].id + 1 : n;
-    put_text(o, "tokenizer.ggml.model", "gpt2");
-    put_text(o, "tokenizer.ggml.pre", t->pre == AQ_PRE_SMOLLM ? "smollm" : "gpt-2");
-    put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
-    for (uint32_t i = 0; i < n; i++)
-        put_token(o, t, i);
-    put_array(o, "tokenizer.ggml.token_type", AQ_GGUF_I32, n);
-    for (uint32_t i = 0; i < n; i++)
-        put_u32(o, token_type(t, i));
+/* n: rows of the embedding. llama.cpp wants a token for each. */
+static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n) {
+    aq_arena arena = {0};
+    const aq_added_token **added;
+    aq_status status = index_added(&arena, t, n, &added);
+    if (status == AQ_OK) {
+        put_text(o, "tokenizer.ggml.model", "gpt2");
+        put_text(o, "tokenizer.ggml.pre", t->pre == AQ_PRE_SMOLLM ? "smollm" : "gpt-2");
+        put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
+        for (uint32_t i = 0; i < n; i++)
+            put_token(o, t, i, added[i]);
+        put_array(o, "tokenizer.ggml.token_type", AQ_GGUF_I32, n);
+        for (uint32_t i = 0; i < n; i++)
+            put_u32(o, token_type(t, i, added[i]));
+    }
+    aq_arena_close(&arena);
+    AQ_TRY(status);
     put_array(o, "tokenizer.ggml.merges", AQ_GGUF_STRING, t->n_merges);
     for (uint32_t i = 0; i < t->n_merges; i++)
         put_string(o, t->merges[i].s, t->merges[i].n);
@@ -142,85 +140,89 @@ static void put_tokenizer(out *o, const aq_tokenizer_source *t) {
     put_flag(o, "tokenizer.ggml.add_bos_token", t->add_bos);
     put_flag(o, "tokenizer.ggml.add_eos_token", t->add_eos);
     put_flag(o, "tokenizer.ggml.add_space_prefix", t->add_prefix_space);
+    return AQ_OK;
 }
 
-static void put_values(out *o, const aq_config *c, const aq_tokenizer_source *t, const char *chat_template) {
-    put_config(o, c);
-    if (t && t->kind != AQ_TOKENIZER_NONE)
-        put_tokenizer(o, t);
-    if (chat_template)
-        put_text(o, "tokenizer.chat_template", chat_template);
+static aq_status put_values(out *o, const aq_out_model *m) {
+    put_config(o, m->config);
+    for (uint32_t i = 0; i < m->n; i++)
+        if (aq_dtype_of(m->tensors[i].dtype)->kind == AQ_KIND_WEIGHT) {
+            put_number(o, "general.quantization_version", 2);
+            break;
+        }
+    if (m->tokenizer && m->tokenizer->kind != AQ_TOKENIZER_NONE)
+        AQ_TRY(put_tokenizer(o, m->tokenizer, (uint32_t)m->config->V));
+    if (m->chat_template)
+        put_text(o, "tokenizer.chat_template", m->chat_template);
+    return o->to.status;
 }
 
-/* "wq.3" -> "blk.3.attn_q.weight" */
-static aq_status file_name(const aq_tensor *t, char *room, size_t size) {
-    const char *dot = strchr(t->name, '.');
-    size_t n = dot ? (size_t)(dot - t->name) : strlen(t->name);
-    for (uint32_t i = 0; i < aq_tensor_rows_count; i++) {
-        const aq_tensor_row *r = &aq_tensor_rows[i];
-        const char *pattern = r->name[AQ_NAMING_GGUF], *mark = strchr(pattern, '#');
-        if (strlen(r->house) != n || memcmp(r->house, t->name, n) != 0 || r->layered != (dot != NULL))
-            continue;
-        if (mark)
-            snprintf(room, size, "%.*s%s%s.weight", (int)(mark - pattern), pattern, dot + 1, mark + 1);
-        else
-            snprintf(room, size, "%s.weight", pattern);
-        return AQ_OK;
-    }
-    return aq_fail(AQ_REFUSED, t->name, "not the house name of a tensor");
-}
-
-static aq_status put_infos(out *o, const aq_tensor *tensors, uint32_t n) {
-    size_t offset = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const aq_tensor *t = &tensors[i];
-        char name[160];
-        AQ_TRY(file_name(t, name, sizeof name));
+static aq_status put_infos(out *o, const aq_out_model *m) {
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < m->n; i++) {
+        const aq_out_tensor *t = &m->tensors[i];
         if (aq_dtype_of(t->dtype)->gguf < 0)
             return aq_fail(AQ_REFUSED, t->name, "type %s has no number in GGUF", aq_dtype_of(t->dtype)->name);
-        put_string(o, name, strlen(name));
-        put_u32(o, t->rank);
-        for (int axis = t->rank - 1; axis >= 0; axis--)
-            put_u64(o, (uint64_t)t->dim[axis]);
+        put_string(o, t->name, strlen(t->name));
+        put_u32(o, t->from->rank);
+        for (int axis = t->from->rank - 1; axis >= 0; axis--)
+            put_u64(o, (uint64_t)t->from->dim[axis]);
         put_u32(o, (uint32_t)aq_dtype_of(t->dtype)->gguf);
         put_u64(o, offset);
         offset += (t->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     pad_to(o, ALIGNMENT);
-    return o->status;
+    return o->to.status;
 }
 
-/* Inside each head of DH rows, interleaved row 2i is rotate-half row i, row 2i + 1 is row i + DH / 2. */
-static void put_data(out *o, const aq_tensor *t, int64_t DH) {
-    const unsigned char *data = t->data;
-    size_t row = t->rotate_half ? t->bytes / (size_t)t->dim[0] : 0;
-    if (!t->rotate_half)
-        put(o, data, t->bytes);
-    for (int64_t r = 0; t->rotate_half && r < t->dim[0]; r++) {
-        int64_t in_head = r % DH, source = r - in_head + in_head / 2 + in_head % 2 * (DH / 2);
-        put(o, data + (size_t)source * row, row);
+aq_status aq_gguf_put(const aq_out_model *m, aq_file_writer *w) {
+    out dry = {.family = m->config->family}, o = dry;
+    AQ_TRY(put_values(&dry, m));
+    o.to.writer = w;
+    put(&o, "GGUF", 4);
+    put_u32(&o, 3);
+    put_u64(&o, m->n);
+    put_u64(&o, dry.values);
+    AQ_TRY(put_values(&o, m));
+    assert(o.values == dry.values);
+    AQ_TRY(put_infos(&o, m));
+    for (uint32_t i = 0; i < m->n && o.to.status == AQ_OK; i++) {
+        aq_pump_run(m->pump, &m->tensors[i], &o.to);
+        pad_to(&o, ALIGNMENT);
     }
-    pad_to(o, ALIGNMENT);
+    return o.to.status;
+}
+
+/* As stored, but for the order of rows. */
+static aq_status plain_list(aq_arena *arena, const aq_tensor *tensors, uint32_t n, aq_out_tensor **out_list) {
+    aq_out_tensor *list;
+    AQ_ALLOC(arena, list, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        const aq_tensor *t = &tensors[i];
+        list[i] = (aq_out_tensor){.from = t, .dtype = t->dtype, .bytes = t->bytes, .order = t->rotate_half ? AQ_ROWS_INTERLEAVE : AQ_ROWS_KEEP};
+        AQ_TRY(aq_out_name(arena, t->name, AQ_NAMING_GGUF, &list[i].name));
+    }
+    *out_list = list;
+    return AQ_OK;
 }
 
 aq_status aq_gguf_write(const char *path, const aq_config *config, const aq_tensor *tensors, uint32_t n, const aq_tokenizer_source *tokenizer,
                         const char *chat_template) {
-    out dry = {.family = config->family}, o = dry;
-    put_values(&dry, config, tokenizer, chat_template);
-    AQ_TRY(aq_file_create(path, &o.writer));
-    put(&o, "GGUF", 4);
-    put_u32(&o, 3);
-    put_u64(&o, n);
-    put_u64(&o, dry.values);
-    put_values(&o, config, tokenizer, chat_template);
-    assert(o.values == dry.values);
-    aq_status status = put_infos(&o, tensors, n);
-    for (uint32_t i = 0; status == AQ_OK && i < n; i++)
-        put_data(&o, &tensors[i], config->DH);
-    if (status == AQ_OK)
-        status = o.status;
-    if (status == AQ_OK)
-        return aq_file_commit(o.writer);
-    aq_file_abandon(o.writer);
+    aq_arena arena = {0};
+    aq_out_tensor *list = NULL;
+    aq_pump *pump = NULL;
+    aq_file_writer *w = NULL;
+    aq_status status;
+    AQ_TRY_GOTO(status, close, plain_list(&arena, tensors, n, &list));
+    AQ_TRY_GOTO(status, close, aq_pump_open(1, config->DH, NULL, NULL, &pump));
+    AQ_TRY_GOTO(status, close, aq_file_create(path, &w));
+    AQ_TRY_GOTO(status, close, aq_gguf_put(&(aq_out_model){config, list, n, tokenizer, chat_template, pump}, w));
+    aq_file_writer *done = w;
+    w = NULL;
+    status = aq_file_commit(done);
+close:
+    aq_file_abandon(w);
+    aq_pump_close(pump);
+    aq_arena_close(&arena);
     return status;
 }

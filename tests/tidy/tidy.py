@@ -32,8 +32,8 @@ FOREIGN = {
 # The doors: what may be called in one file only.
 DOORS = {
     r"malloc|calloc|realloc|free|aligned_alloc|posix_memalign|strdup|strndup|asprintf|vasprintf|getline|getdelim": ["ir/memory.c"],
-    r"mmap|munmap|mremap": ["ir/memory.c", "ir/file.c", "runtime/cpu/load.c"],
-    r"fopen|freopen|open|openat|creat|unlink|rename|mkdir|fdopen|opendir|tmpfile|mkstemp|stat|lstat": ["ir/file.c", "ir/folder.c"],
+    r"mmap|munmap|mremap": ["ir/memory.c", "ir/file_call.c", "runtime/cpu/load.c"],
+    r"fopen|freopen|open|openat|creat|unlink|rename|mkdir|fdopen|opendir|tmpfile|mkstemp|stat|lstat": ["ir/file_call.c", "ir/folder.c"],
     r"time|clock|clock_gettime|gettimeofday|localtime|gmtime": ["ir/clock.c"],
     r"rand|srand|random|srandom|drand48|getrandom": ["ir/random.c"],
     r"getenv|secure_getenv|setenv|putenv": ["frontend/cli/switches.c"],

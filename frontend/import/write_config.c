@@ -1,0 +1,95 @@
+/* write_config.c: the figures of a model as config.json, in Hugging Face's keys or FlagAI's: the columns of figures.def, and what figures.c
+ * reads besides. The model_type is "llama" whatever the source says: the two architectures are one, and "llama" is what transformers knows
+ * without code from elsewhere. The last key says who wrote it: `convert` replaces only such folders. */
+#include "frontend/import/write.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { SIZE, REAL, ID };
+
+static void put_key(aq_put *o, const char *key) { aq_put_format(o, "%s  \"%s\": ", o->written > 2 ? ",\n" : "", key); }
+
+static void put_size(aq_put *o, const char *key, int64_t x) {
+    put_key(o, key);
+    aq_put_format(o, "%" PRId64, x);
+}
+
+static void put_word(aq_put *o, const char *key, const char *json) {
+    put_key(o, key);
+    aq_put_text(o, json);
+}
+
+static void put_figures(aq_put *o, const aq_config *c, aq_naming naming) {
+#define FIGURE(member, kind, hf, flagai, gguf)                                                                                              \
+    {                                                                                                                                       \
+        const char *key = naming == AQ_NAMING_HF ? (hf) : (flagai);                                                                         \
+        if ((kind) == REAL) {                                                                                                               \
+            put_key(o, key);                                                                                                                \
+            aq_put_real(o, (double)c->member);                                                                                              \
+        } else if ((kind) == SIZE || c->member >= 0) {                                                                                      \
+            put_size(o, key, (int64_t)c->member);                                                                                           \
+        }                                                                                                                                   \
+    }
+#include "frontend/import/figures.def"
+#undef FIGURE
+}
+
+/* Both spellings of the kind: older readers know "type", newer ones "rope_type". */
+static void put_scaling(aq_put *o, const aq_config *c) {
+    if (c->scaling == AQ_ROPE_NONE)
+        return;
+    const char *type = c->scaling == AQ_ROPE_LINEAR ? "linear" : "dynamic";
+    put_key(o, "rope_scaling");
+    aq_put_format(o, "{\"type\": \"%s\", \"rope_type\": \"%s\", \"factor\": ", type, type);
+    aq_put_real(o, c->scaling_factor);
+    aq_put_text(o, "}");
+}
+
+/* FlagAI computes the width of the feed-forward layer: the largest customary multiple that gives it, else the width itself, with which only
+ * intermediate_size tells the truth. */
+static int64_t multiple_of(const aq_config *c) {
+    int64_t width = 8 * c->D / 3;
+    for (int64_t m = 256; m >= 1; m /= 2)
+        if ((width + m - 1) / m * m == c->F)
+            return m;
+    return c->F;
+}
+
+static const char *torch_name(aq_dtype t) {
+    switch (t) {
+    case AQ_BF16: return "\"bfloat16\"";
+    case AQ_F16: return "\"float16\"";
+    case AQ_F64: return "\"float64\"";
+    default: return "\"float32\"";
+    }
+}
+
+aq_status aq_config_put(const aq_config *c, aq_naming naming, aq_dtype dtype, aq_file_writer *w) {
+    aq_put o = {.writer = w};
+    aq_put_text(&o, "{\n");
+    if (naming == AQ_NAMING_HF) {
+        put_word(&o, "architectures", "[\"LlamaForCausalLM\"]");
+        put_word(&o, "model_type", "\"llama\"");
+    }
+    if (*c->name) {
+        put_key(&o, naming == AQ_NAMING_HF ? "_name_or_path" : "name");
+        aq_put_json(&o, c->name, strlen(c->name), "the model's name");
+    }
+    put_figures(&o, c, naming);
+    put_scaling(&o, c);
+    if (naming == AQ_NAMING_HF) {
+        put_word(&o, "hidden_act", "\"silu\"");
+        put_word(&o, "attention_bias", "false");
+        put_word(&o, "mlp_bias", "false");
+        put_word(&o, "use_cache", "true");
+    } else {
+        put_size(&o, "multiple_of", multiple_of(c));
+        put_word(&o, "flash_atten", "false");
+    }
+    put_word(&o, "tie_word_embeddings", c->tied ? "true" : "false");
+    put_word(&o, "torch_dtype", torch_name(dtype));
+    put_word(&o, "written_by", "\"aquila convert\"");
+    aq_put_text(&o, "\n}\n");
+    return o.status;
+}

@@ -1,0 +1,224 @@
+/* write_tokenizer.c: a tokenizer as files of a folder: tokenizer.json, which says everything, tokenizer_config.json and special_tokens_map.json for
+ * the roles, and for FlagAI's own code GPT-2's old form, vocab.json + merges.txt + added_tokens.json. Added tokens stand in the vocabulary
+ * of tokenizer.json too, where they are no result of merges: readers that number added tokens themselves then find their ids. */
+#include "frontend/import/write.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+const char *aq_tokenizer_file_name(aq_tokenizer_file f) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json"};
+    return f < AQ_TOKENIZER_FILES ? names[f] : NULL;
+}
+
+static void put_json(aq_put *o, aq_bytes s) { aq_put_json(o, s.s, s.n, "a token"); }
+static void put_flag(aq_put *o, const char *key, int x) { aq_put_format(o, "\"%s\": %s", key, x ? "true" : "false"); }
+
+static const aq_added_token *find_added(const aq_tokenizer_source *t, int32_t id) {
+    for (uint32_t i = 0; id >= 0 && i < t->n_added; i++)
+        if (t->added[i].id == id)
+            return &t->added[i];
+    return NULL;
+}
+
+static void put_added_body(aq_put *o, const aq_added_token *a) {
+    aq_put_text(o, "\"content\": ");
+    put_json(o, a->text);
+    const struct {
+        const char *key;
+        int on;
+    } flags[] = {{"single_word", a->single_word}, {"lstrip", a->lstrip}, {"rstrip", a->rstrip}, {"normalized", a->normalized}, {"special", a->special}};
+    for (size_t k = 0; k < sizeof flags / sizeof *flags; k++) {
+        aq_put_text(o, ", ");
+        put_flag(o, flags[k].key, flags[k].on);
+    }
+}
+
+/* ---- the vocabulary: texts that must not come twice ---- */
+
+static int same(aq_bytes a, aq_bytes b) { return a.n == b.n && memcmp(a.s, b.s, a.n) == 0; }
+
+/* {"text": id}, of the vocabulary and, where wanted, of added tokens that it lacks. */
+static void put_vocab(aq_put *o, const aq_tokenizer_source *t, int with_added) {
+    int any = 0;
+    aq_put_text(o, "{");
+    for (uint32_t i = 0; i < t->n_vocab; i++) {
+        if (!t->vocab[i].n)
+            continue;
+        aq_put_text(o, any++ ? ",\n" : "\n");
+        put_json(o, t->vocab[i]);
+        aq_put_format(o, ": %u", i);
+    }
+    for (uint32_t i = 0; with_added && i < t->n_added; i++) {
+        int32_t id = t->added[i].id;
+        if (id < 0 || ((uint32_t)id < t->n_vocab && same(t->vocab[id], t->added[i].text)))
+            continue;
+        aq_put_text(o, any++ ? ",\n" : "\n");
+        put_json(o, t->added[i].text);
+        aq_put_format(o, ": %" PRId32, id);
+    }
+    aq_put_text(o, "\n}");
+}
+
+/* ---- tokenizer.json ---- */
+
+static void put_byte_level(aq_put *o, int add_prefix_space) {
+    aq_put_text(o, "{\"type\": \"ByteLevel\", ");
+    put_flag(o, "add_prefix_space", add_prefix_space);
+    aq_put_text(o, ", \"trim_offsets\": true, \"use_regex\": true}");
+}
+
+static void put_pre_tokenizer(aq_put *o, const aq_tokenizer_source *t) {
+    if (t->pre == AQ_PRE_SMOLLM)
+        aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": true}, ");
+    put_byte_level(o, t->add_prefix_space);
+    if (t->pre == AQ_PRE_SMOLLM)
+        aq_put_text(o, "]}");
+}
+
+/* What the encoder adds by itself. Only an added token has a text that a template can name. */
+static void put_post_processor(aq_put *o, const aq_tokenizer_source *t) {
+    const aq_added_token *ends[2] = {t->add_bos ? find_added(t, t->bos) : NULL, t->add_eos ? find_added(t, t->eos) : NULL};
+    int any = 0;
+    if (!ends[0] && !ends[1]) {
+        put_byte_level(o, 1);
+        return;
+    }
+    for (int pair = 0; pair < 2; pair++) {
+        aq_put_text(o, pair ? "], \"pair\": [" : "{\"type\": \"TemplateProcessing\", \"single\": [");
+        for (int k = 0, n = 0; k <= pair; k++) {
+            for (int end = 0; end < 2; end++) {
+                if (end)
+                    aq_put_format(o, "%s{\"Sequence\": {\"id\": \"%c\", \"type_id\": %d}}", n++ ? ", " : "", 'A' + k, k);
+                if (!ends[end])
+                    continue;
+                aq_put_format(o, "%s{\"SpecialToken\": {\"id\": ", n++ ? ", " : "");
+                put_json(o, ends[end]->text);
+                aq_put_format(o, ", \"type_id\": %d}}", k);
+            }
+        }
+    }
+    aq_put_text(o, "], \"special_tokens\": {");
+    for (int end = 0; end < 2; end++) {
+        if (!ends[end] || (end && ends[0] == ends[1]))
+            continue;
+        aq_put_text(o, any++ ? ", " : "");
+        put_json(o, ends[end]->text);
+        aq_put_text(o, ": {\"id\": ");
+        put_json(o, ends[end]->text);
+        aq_put_format(o, ", \"ids\": [%" PRId32 "], \"tokens\": [", ends[end]->id);
+        put_json(o, ends[end]->text);
+        aq_put_text(o, "]}");
+    }
+    aq_put_text(o, "}}");
+}
+
+static void put_document(aq_put *o, const aq_tokenizer_source *t) {
+    aq_put_text(o, "{\n\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": [");
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        aq_put_format(o, "%s\n{\"id\": %" PRId32 ", ", i ? "," : "", t->added[i].id);
+        put_added_body(o, &t->added[i]);
+        aq_put_text(o, "}");
+    }
+    aq_put_text(o, "\n],\n\"normalizer\": null,\n\"pre_tokenizer\": ");
+    put_pre_tokenizer(o, t);
+    aq_put_text(o, ",\n\"post_processor\": ");
+    put_post_processor(o, t);
+    aq_put_text(o, ",\n\"decoder\": ");
+    put_byte_level(o, 1);
+    aq_put_text(o, ",\n\"model\": {\n\"type\": \"BPE\",\n\"dropout\": null,\n\"unk_token\": ");
+    const aq_added_token *unk = find_added(t, t->unk);
+    if (t->unk_bytes && unk)
+        put_json(o, unk->text);
+    else if (t->unk_bytes && t->unk >= 0 && (uint32_t)t->unk < t->n_vocab)
+        put_json(o, t->vocab[t->unk]);
+    else
+        aq_put_text(o, "null");
+    aq_put_text(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": false,\n\"byte_fallback\": false,\n"
+                   "\"ignore_merges\": false,\n\"vocab\": ");
+    put_vocab(o, t, 1);
+    aq_put_text(o, ",\n\"merges\": [");
+    for (uint32_t i = 0; i < t->n_merges; i++) {
+        aq_put_text(o, i ? ",\n" : "\n");
+        put_json(o, t->merges[i]);
+    }
+    aq_put_text(o, "\n]\n}\n}\n");
+}
+
+/* ---- the small files ---- */
+
+/* "bos_token": "<s>", ...: roles of added tokens. Another token in a role would become a special one for who reads this; its number
+ * stands in config.json. Returns how many came. */
+static int put_roles(aq_put *o, const aq_tokenizer_source *t, const char *indent) {
+    const struct {
+        const char *key;
+        int32_t id;
+    } roles[] = {{"bos_token", t->bos}, {"eos_token", t->eos}, {"pad_token", t->pad}, {"unk_token", t->unk}};
+    int n = 0;
+    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
+        const aq_added_token *a = find_added(t, roles[k].id);
+        if (!a)
+            continue;
+        aq_put_format(o, "%s%s\"%s\": ", n++ ? ",\n" : "", indent, roles[k].key);
+        put_json(o, a->text);
+    }
+    return n;
+}
+
+static void put_config(aq_put *o, const aq_tokenizer_source *t, const char *chat_template, int64_t max_length) {
+    aq_put_text(o, "{\n");
+    if (put_roles(o, t, "  "))
+        aq_put_text(o, ",\n");
+    aq_put_text(o, "  \"added_tokens_decoder\": {");
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        aq_put_format(o, "%s\n    \"%" PRId32 "\": {", i ? "," : "", t->added[i].id);
+        put_added_body(o, &t->added[i]);
+        aq_put_text(o, "}");
+    }
+    aq_put_text(o, "\n  },\n  ");
+    put_flag(o, "add_prefix_space", t->add_prefix_space);
+    if (chat_template) {
+        aq_put_text(o, ",\n  \"chat_template\": ");
+        aq_put_json(o, chat_template, strlen(chat_template), "the chat template");
+    }
+    aq_put_format(o, ",\n  \"clean_up_tokenization_spaces\": false,\n  \"model_max_length\": %" PRId64 ",\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
+                  max_length);
+}
+
+static void put_added_map(aq_put *o, const aq_tokenizer_source *t) {
+    aq_put_text(o, "{");
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        aq_put_text(o, i ? ",\n  " : "\n  ");
+        put_json(o, t->added[i].text);
+        aq_put_format(o, ": %" PRId32, t->added[i].id);
+    }
+    aq_put_text(o, "\n}\n");
+}
+
+static void put_merges(aq_put *o, const aq_tokenizer_source *t) {
+    aq_put_text(o, "#version: 0.2\n");
+    for (uint32_t i = 0; i < t->n_merges; i++) {
+        aq_put_bytes(o, t->merges[i].s, t->merges[i].n);
+        aq_put_text(o, "\n");
+    }
+}
+
+aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_template, int64_t max_length, aq_tokenizer_file f, aq_file_writer *w) {
+    aq_put o = {.writer = w};
+    switch (f) {
+    case AQ_FILE_TOKENIZER_JSON: put_document(&o, t); break;
+    case AQ_FILE_TOKENIZER_CONFIG: put_config(&o, t, chat_template, max_length); break;
+    case AQ_FILE_SPECIAL_MAP:
+        aq_put_text(&o, "{\n");
+        put_roles(&o, t, "  ");
+        aq_put_text(&o, "\n}\n");
+        break;
+    case AQ_FILE_VOCAB:
+        put_vocab(&o, t, 0);
+        aq_put_text(&o, "\n");
+        break;
+    case AQ_FILE_MERGES: put_merges(&o, t); break;
+    default: put_added_map(&o, t);
+    }
+    return o.status;
+}
