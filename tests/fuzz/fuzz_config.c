@@ -1,10 +1,23 @@
 /* fuzz_config.c: any bytes as config.json: refused in one line, or figures inside their bounds. */
 #include "frontend/import/internal.h"
+#include "tests/fuzz/mutate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    static const char *const words[] = {
+#define FIGURE(member, kind, hf, flagai, gguf) "\"" hf "\": ", "\"" flagai "\": ",
+#include "frontend/import/figures.def"
+#undef FIGURE
+        "\"model_type\": \"llama\"", "\"tie_word_embeddings\": true", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}", "\"multiple_of\": 256", "null",
+        "true", "[", "]", "{", "}", ",", ":", "\"\"", NULL};
+    edit e = edit_open(data, size, max_size, seed);
+    mutate_text(&e, 0, e.n, words);
+    return e.n;
+}
 
 static int inside(int64_t x) { return x >= 1 && x <= 1 << 24; }
 

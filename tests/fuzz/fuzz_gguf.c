@@ -1,10 +1,16 @@
 /* fuzz_gguf.c: any bytes as a GGUF file: refused in one line, or a whole model whose tensors and strings can all be read. */
 #include "frontend/import/gguf.h"
+#include "tests/fuzz/mutate_gguf.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    edit e = edit_open(data, size, max_size, seed);
+    return mutate_gguf(&e);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     aq_checkpoint c = {.path = "f"};

@@ -4,6 +4,7 @@
 #include "frontend/compile.h"
 #include "ir/memory.h"
 #include "passes/passes.h"
+#include "tests/fuzz/mutate_house.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,15 @@ static aq_status through(aq_module *m, int way, aq_arena *arena) {
     for (uint32_t g = 0; g < m->graphs.n && !t.is_ref; g++)
         AQ_TRY(aq_compile_kernels(m, m->graphs.at[g], &t, ways[way].lo, ways[way].hi, "f", arena, &kernels));
     return AQ_OK;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    edit e = edit_open(data, size, max_size, seed);
+    if (size < 2)
+        return LLVMFuzzerMutate(data, size, max_size);
+    data[0] = roll(&e, 8) ? data[0] : (uint8_t)roll(&e, 4);
+    mutate_text(&e, 1, e.n, aq_house_words);
+    return e.n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -3,6 +3,7 @@
 #include "ir/graph.h"
 #include "ir/memory.h"
 #include "passes/passes.h"
+#include "tests/fuzz/mutate_house.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,12 @@ static void check_stable(const aq_module *m) {
         abort();
     aq_module_close(&again);
     aq_arena_close(&a);
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    edit e = edit_open(data, size, max_size, seed);
+    mutate_text(&e, 0, e.n, aq_house_words);
+    return e.n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -1,5 +1,6 @@
 /* fuzz_nest.c: nest texts are hostile: reading one refuses or gives a nest that prints as a text that reads and prints the same again. */
 #include "ir/nest.h"
+#include "tests/fuzz/mutate_house.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,12 @@ static const char *print(const aq_nest *n, aq_arena *arena) {
     if (aq_print_nest(n, &t) || aq_text_end(&t, &text))
         return NULL;
     return text;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    edit e = edit_open(data, size, max_size, seed);
+    mutate_text(&e, 0, e.n, aq_house_words);
+    return e.n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -3,6 +3,7 @@
  * What builds must encode any text, the same by short and long merges, and decode it the same in one go and streamed. */
 #include "frontend/tokenizer/internal.h"
 #include "ir/memory.h"
+#include "tests/fuzz/mutate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,28 @@ static void check_decode(const aq_tokenizer *t, const aq_ids *ids) {
     free(all);
     free(out);
     aq_decoder_close(&d);
+}
+
+/* One section by its tokens; the zero bytes between sections stay, mostly. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
+    static const char *const words[] = {
+        "\"content\": \"a\"", "\"special\": true", "\"lstrip\": true", "\"rstrip\": true", "\"single_word\": true", "\"normalized\": true", "\"unk_token\": \"a\"",
+        "\"fuse_unk\": true", "\"byte_fallback\": true", "\"add_prefix_space\": true", "\"type\": \"ByteLevel\"", "\"type\": \"Sequence\"", "\"type\": \"Metaspace\"",
+        "\"type\": \"Digits\"", "\"type\": \"Split\"", "\"type\": \"TemplateProcessing\"", "\"individual_digits\": true", "\"bos_token\": \"a\"", "\"a\": 0, \"b\": 1, \"ab\": 2",
+        "[\"a\", \"b\"]", "\"a b\"", "\n", "\304\240", "\342\226\201", "\"<0x41>\"", "null", "true", "false", "{", "}", "[", "]", ",", ":", NULL};
+    edit e = edit_open(data, size, max_size, seed);
+    size_t from[8] = {1}, n = 1;
+    for (size_t i = 1; i < size && n < 8; i++)
+        if (data[i] == 0)
+            from[n++] = i + 1;
+    if (size < 2 || roll(&e, 12) == 0)
+        return LLVMFuzzerMutate(data, size, max_size);
+    size_t k = roll(&e, n), to = k + 1 < n ? from[k + 1] - 1 : size;
+    if (to > from[k])
+        mutate_text(&e, from[k], to, words);
+    else
+        splice(&e, to, 0, "{}", 2);
+    return e.n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
