@@ -1,5 +1,7 @@
 /* compile_model.c: the module of a checkpoint: figures become numbers, weights get the types they are stored in; and the key of a plan. */
 #include "frontend/compile.h"
+#include "frontend/lora.h"
+#include "passes/rebuild.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -46,19 +48,89 @@ static aq_status type_weight(const aq_checkpoint *c, aq_module *m, aq_weight *w)
     return AQ_OK;
 }
 
+/* ---- adapters (lora.h): y = matmul(x, W) becomes y + matmul(matmul(x, A), B) -------------------------------------------------------- */
+
+static aq_status add_weight(const aq_checkpoint *c, aq_module *m, const char *base, int32_t layer, aq_id *out) {
+    aq_weight probe;
+    AQ_TRY(aq_weight_add(m, base, layer, (aq_type){.rank = 2}, out));
+    probe = m->weights.at[m->values.at[*out].index];
+    const aq_tensor *t = aq_checkpoint_find(c, probe.name);
+    if (!t)
+        return aq_fail(AQ_FAILED, c->path, "no tensor %s: this is a fault of the reader of adapters", probe.name);
+    aq_type *type = &m->values.at[*out].type;
+    type->dtype = t->dtype;
+    type->dim[0].k = t->dim[0];
+    type->dim[1].k = t->dim[1];
+    aq_weight *w = &m->weights.at[m->values.at[*out].index];
+    w->rotate_half = (uint8_t)t->rotate_half;
+    w->head_dim = t->rotate_half ? c->config.DH : 0;
+    return AQ_OK;
+}
+
+/* The adapters of one weight, the first of them number 1. */
+static aq_status adapt(const aq_checkpoint *c, aq_rebuild *r, aq_id node, uint32_t weight, uint32_t number) {
+    aq_module *m = r->m;
+    const aq_weight w = m->weights.at[weight];
+    const char *base_a, *base_b;
+    aq_id a, b, low, high, sum, y = aq_rebuild_value(r, m->nodes.at[node].out), x = aq_node_in(m, &m->nodes.at[node])[0];
+    if (number < 2) {
+        AQ_TRY(aq_arena_format(&m->arena, &base_a, "%s_lora_a", w.base));
+        AQ_TRY(aq_arena_format(&m->arena, &base_b, "%s_lora_b", w.base));
+    } else {
+        AQ_TRY(aq_arena_format(&m->arena, &base_a, "%s_lora_a%u", w.base, number));
+        AQ_TRY(aq_arena_format(&m->arena, &base_b, "%s_lora_b%u", w.base, number));
+    }
+    AQ_TRY(add_weight(c, m, base_a, w.layer, &a));
+    AQ_TRY(add_weight(c, m, base_b, w.layer, &b));
+    AQ_TRY(aq_rebuild_add(r, AQ_OP_matmul, (aq_id[]){x, a}, 2, NULL, 0, node, &low));
+    AQ_TRY(aq_rebuild_add(r, AQ_OP_matmul, (aq_id[]){low, b}, 2, NULL, 0, node, &high));
+    AQ_TRY(aq_rebuild_add(r, AQ_OP_add, (aq_id[]){y, high}, 2, NULL, 0, node, &sum));
+    return aq_rebuild_replace(r, y, sum);
+}
+
+static aq_status adapt_body(const aq_checkpoint *c, aq_rebuild *r) {
+    aq_module *m = r->m;
+    uint32_t n = m->bodies.at[r->body].nodes.n;
+    const aq_id *nodes = m->bodies.at[r->body].nodes.at;
+    for (uint32_t i = 0; i < n; i++) {
+        AQ_TRY(aq_rebuild_keep(r, nodes[i]));
+        const aq_node node = m->nodes.at[nodes[i]];
+        aq_id w = node.op == AQ_OP_matmul ? m->inputs.at[node.in + 1] : 0;
+        if (!w || m->values.at[w].kind != AQ_VALUE_WEIGHT)
+            continue;
+        uint32_t number = 1, weight = m->values.at[w].index;
+        for (uint32_t k = 0; k < c->adapters.n; k++)
+            if (!strcmp(c->adapters.at[k].house, m->weights.at[weight].name))
+                AQ_TRY(adapt(c, r, nodes[i], weight, number++));
+    }
+    return aq_rebuild_finish(r);
+}
+
+static aq_status add_adapters(const aq_checkpoint *c, aq_module *m) {
+    const aq_body *step = aq_graph_find(m, "step");
+    if (!c->adapters.n || !step)
+        return AQ_OK;
+    aq_rebuild r = aq_rebuild_open(m, (aq_id)(step - m->bodies.at));
+    aq_status status = adapt_body(c, &r);
+    aq_rebuild_close(&r);
+    return status;
+}
+
+static aq_status give_types(const aq_checkpoint *c, aq_module *m) {
+    for (uint32_t i = 0; i < m->weights.n; i++)
+        AQ_TRY(type_weight(c, m, &m->weights.at[i]));
+    return add_adapters(c, m);
+}
+
 aq_status aq_compile_module(const aq_checkpoint *c, const aq_compile_options *o, aq_module *out) {
     aq_bind binds[AQ_CONFIG_BINDS];
     aq_config_binds(&c->config, o->context, binds);
     const char *text = o->text ? o->text : aq_model_texts[0].text, *name = o->text ? o->text_name : "aquila.aq";
     AQ_TRY(aq_read_module(name, text, strlen(text), binds, AQ_CONFIG_BINDS, out));
-    for (uint32_t i = 0; i < out->weights.n; i++) {
-        aq_status status = type_weight(c, out, &out->weights.at[i]);
-        if (status != AQ_OK) {
-            aq_module_close(out);
-            return status;
-        }
-    }
-    return AQ_OK;
+    aq_status status = give_types(c, out);
+    if (status != AQ_OK)
+        aq_module_close(out);
+    return status;
 }
 
 aq_status aq_compile_pass_options(const aq_target *t, const aq_compile_options *o, int64_t t_lo, int64_t t_hi, aq_pass_options *out) {
@@ -93,5 +165,7 @@ aq_status aq_compile_key(const aq_checkpoint *c, const aq_compile_options *o, aq
                        c->config.max_length, c->config.name ? c->config.name : ""));
     for (uint32_t i = 0; i < c->n_tensors; i++)
         AQ_TRY(aq_text_add(&t, "%s:%s%s,", c->tensors[i].name, aq_dtype_of(c->tensors[i].dtype)->name, c->tensors[i].rotate_half ? "~" : ""));
+    for (uint32_t i = 0; i < c->adapters.n; i++)
+        AQ_TRY(aq_text_add(&t, " lora %s rank %" PRId64, c->adapters.at[i].house, c->adapters.at[i].a.dim[0]));
     return aq_text_end(&t, out);
 }

@@ -4,6 +4,7 @@
 #include "frontend/compile.h"
 #include "frontend/engine_ref.h"
 #include "frontend/import/made.h"
+#include "frontend/lora.h"
 #include "frontend/retype.h"
 #include "ir/clock.h"
 #include "ir/file.h"
@@ -61,12 +62,31 @@ static int is_random(const char *model) {
     return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0;
 }
 
+/* Adapters before types: what is merged is rounded once. */
+static aq_status add_lora(aq_engine *e, aq_dtype type) {
+    const char *path, *mode = e->o.lora_mode;
+    double scale;
+    for (uint32_t i = 0; i < e->o.n_lora; i++) {
+        AQ_TRY(aq_lora_parse(e->o.lora[i], &e->arena, &path, &scale));
+        AQ_TRY(aq_lora_add(&e->c, path, scale));
+    }
+    int blocks = type == AQ_DTYPE_NONE ? aq_lora_on_blocks(&e->c) : aq_dtype_of(type)->kind != AQ_KIND_FLOAT;
+    if (mode ? !strcmp(mode, "merge") : !blocks)
+        AQ_TRY(aq_lora_merge(&e->c, type));
+    return AQ_OK;
+}
+
 static aq_status open_checkpoint(aq_engine *e, const char *model) {
     aq_dtype type;
     AQ_TRY(wanted_type(e, &type));
-    AQ_TRY(is_random(model) ? aq_checkpoint_outline(model, type, &e->c) : aq_checkpoint_open(model, &e->c));
+    int random = is_random(model);
+    AQ_TRY(random ? aq_checkpoint_outline(model, type, &e->c) : aq_checkpoint_open(model, &e->c));
     e->checkpoint_open = 1;
-    return type == AQ_DTYPE_NONE || is_random(model) ? AQ_OK : aq_checkpoint_retype(&e->c, type);
+    if (e->o.n_lora)
+        AQ_TRY(add_lora(e, type));
+    if (type != AQ_DTYPE_NONE && !random)
+        AQ_TRY(aq_checkpoint_retype(&e->c, type));
+    return e->c.adapters.n ? aq_lora_dots(&e->c) : AQ_OK;
 }
 
 static aq_status make_rows(const void *maker, int64_t first, int64_t count, void *out) {
@@ -187,6 +207,17 @@ static aq_status bind_and_open(aq_engine *e) {
     return AQ_OK;
 }
 
+/* A plan knows nothing of adapters that it was not compiled with: they would be left out in silence. */
+static aq_status check_adapters(const aq_engine *e, const char *model) {
+    const aq_plan *p = aq_rt_plan_tables(e->plan);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        n += strstr(p->strings + p->weights[i].name, "_lora_") != NULL;
+    if (n != 2 * e->c.adapters.n)
+        return aq_fail(AQ_REFUSED, model, "was compiled for %u adapted matrices, given are %u: expected the same --lora, or --lora-mode merge", n / 2, e->c.adapters.n);
+    return AQ_OK;
+}
+
 static aq_status open_model(aq_engine *e, const char *model) {
     const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .context = e->o.context};
     int is_plan = ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
@@ -198,6 +229,8 @@ static aq_status open_model(aq_engine *e, const char *model) {
     e->times.open_ns = aq_clock_ns() - start;
     if (is_plan)
         AQ_TRY(aq_rt_plan_load(model, &e->plan));
+    if (is_plan)
+        AQ_TRY(check_adapters(e, model));
     fill_limits(e);
     if (is_ref && !is_plan && !e->o.compile_only)
         AQ_TRY(aq_checkpoint_make(&e->c, e->limits.threads));

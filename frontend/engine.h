@@ -14,6 +14,9 @@ typedef struct aq_engine_options {
     const char *target, *activations; /* as aq_compile_options; target "ref" interprets */
     const char *weights;              /* the model whose weights a .aqp runs on */
     const char *weights_type;         /* NULL or "as-stored"; else a dtype's name: every matrix is turned into it on opening */
+    const char *const *lora;          /* n_lora adapters, FOLDER or FOLDER:SCALE (lora.h) */
+    uint32_t n_lora;
+    const char *lora_mode;            /* "merge" into the weights, "dots" beside them; NULL: dots where an adapted matrix ends in a block type */
     const char *cache;                /* folder; NULL = none */
     int64_t context;                  /* positions of a sequence; 0 = min(model's maximum, 4096) */
     int64_t batch, outputs, sequences; /* 0 = 512, 1, 1 */

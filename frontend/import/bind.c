@@ -54,7 +54,7 @@ static int skip_number(aq_bytes *s, int64_t *out) {
     return 1;
 }
 
-static int matches(const char *pattern, aq_bytes name, int64_t *layer) {
+int aq_import_matches(const char *pattern, aq_bytes name, int64_t *layer) {
     const char *mark = strchr(pattern, '#');
     *layer = 0;
     if (mark && (!skip_text(&name, pattern, (size_t)(mark - pattern)) || !skip_number(&name, layer)))
@@ -63,9 +63,9 @@ static int matches(const char *pattern, aq_bytes name, int64_t *layer) {
     return skip_text(&name, rest, strlen(rest)) && skip_text(&name, ".weight", 7) && name.n == 0;
 }
 
-static int find_row(aq_naming naming, aq_bytes name, uint32_t *row, int64_t *layer) {
+int aq_import_find(aq_naming naming, aq_bytes name, uint32_t *row, int64_t *layer) {
     for (uint32_t i = 0; i < aq_tensor_rows_count; i++)
-        if (matches(aq_tensor_rows[i].name[naming], name, layer)) {
+        if (aq_import_matches(aq_tensor_rows[i].name[naming], name, layer)) {
             *row = i;
             return 1;
         }
@@ -77,7 +77,7 @@ static aq_naming naming_of(const aq_stored_list *stored) {
     int64_t layer;
     for (int naming = 0; naming < AQ_NAMINGS; naming++)
         for (uint32_t i = 0; i < stored->n; i++)
-            if (matches(aq_tensor_rows[0].name[naming], stored->at[i].name, &layer))
+            if (aq_import_matches(aq_tensor_rows[0].name[naming], stored->at[i].name, &layer))
                 return (aq_naming)naming;
     return AQ_NAMINGS;
 }
@@ -131,7 +131,7 @@ static aq_status place(aq_checkpoint *c, const aq_stored *t, uint32_t row, int64
 static aq_status place_fused(aq_checkpoint *c, const aq_stored *t, aq_tensor *slots, int *done) {
     static const char *const parts[] = {"wq", "wk", "wv"};
     int64_t layer, want[2], first = 0, L = c->config.L;
-    *done = matches("layers.#.attention.Wqkv", t->name, &layer);
+    *done = aq_import_matches("layers.#.attention.Wqkv", t->name, &layer);
     if (!*done)
         return AQ_OK;
     if (layer >= L || t->rank != 2 || t->dim[0] != (c->config.H + 2 * c->config.HKV) * c->config.DH)
@@ -201,7 +201,7 @@ aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const c
         const aq_stored *t = &stored->at[i];
         uint32_t row = 0;
         int64_t layer = 0;
-        int found = find_row(naming, t->name, &row, &layer);
+        int found = aq_import_find(naming, t->name, &row, &layer);
         int fused = 0;
         if (is_redundant(&c->config, t->name, row, found))
             continue;

@@ -95,7 +95,7 @@ aq_status aq_checkpoint_make(aq_checkpoint *c, int threads) {
         now[i] = c->tensors[i];
         if (!now[i].maker)
             continue;
-        now[i].data = (const char *)0 + total; /* an offset until the memory is there */
+        now[i].data = (const void *)(uintptr_t)total; /* an offset until the memory is there */
         AQ_TRY(aq_size_add(total, (now[i].bytes + 63) & ~(size_t)63, c->path, &total));
     }
     if (!total)

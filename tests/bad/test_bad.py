@@ -27,6 +27,8 @@ with open(PROGRAM, "rb") as f:
 def command_of(number, path):
     if 500 <= number < 600:
         return ["tokenize", path]
+    if 700 <= number < 800:
+        return ["score", os.path.join(ROOT, "tests/data/tiny-hf"), "--target", "ref", "--prompt-ids", "1", "--lora", path]
     return ["show", "--json", path]
 
 
