@@ -154,11 +154,13 @@ static aq_status positions(aq_lower_state *l, attention *a, aq_id o) {
     AQ_TRY(position_axis(l, a));
     int32_t step = step_of(l, 's', 16, 16, &lanes);
     AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->s, step, lanes));
+    AQ_TRY(aq_low_mark_open(l, 's'));
     AQ_TRY(cache_row(l, a, &row, &position));
     AQ_TRY(op2c(l, AQ_OP_idiv, a->at_g, (double)(a->group / a->rows), &kv));
     AQ_TRY(aq_low_acc(l, "p", AQ_MONOID_sum, rows | 1u << a->s, l->depth, &p));
     AQ_TRY(axis(l, 'f', aq_dim_const(type_of(l, a->q)->dim[2].k), 0, &a->f, &a->at_f));
     AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->f, step_of(l, 'f', 4, 0, &none), 0));
+    AQ_TRY(aq_low_mark_open(l, 'f'));
     AQ_TRY(aq_low_at(l, a->q, (aq_id[]){a->token, a->head, a->at_f, 0}, &q));
     memcpy(index, (aq_id[]){row, kv, a->at_f}, sizeof index);
     AQ_TRY(aq_low_at(l, a->k, (aq_id[]){index[0], index[1], index[2], 0}, &k));
@@ -239,7 +241,8 @@ static aq_status open_e(aq_lower_state *l, attention *a, char letter) {
     (void)step_of(l, 'e', 0, 16, &lanes);
     AQ_TRY(axis(l, letter, aq_dim_const(a->e), 0, &a->ax_e, &a->at_e));
     int64_t whole = lanes ? (a->e + lanes - 1) / lanes * lanes : a->e;
-    return aq_low_open(l, AQ_STMT_FOR, a->ax_e, (int32_t)whole, lanes);
+    AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->ax_e, (int32_t)whole, lanes));
+    return aq_low_mark_open(l, 'e');
 }
 
 static aq_status close_tree(aq_lower_state *l) {
@@ -256,12 +259,14 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(axis(l, 'g', aq_dim_const(a->heads / a->rows), 0, &a->g, &a->at_g));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->b, 1, 0));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->t, step_of(l, 't', 1, 0, &none), 0));
+    AQ_TRY(aq_low_mark_open(l, 't'));
     if (a->split) /* outside of g: the heads of a page lie side by side, and the items that hold work stand together in the grid */
         AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->c, 1, 0));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->g, 1, 0));
     l->base = l->depth;
     AQ_TRY(axis(l, 'j', aq_dim_const(a->rows), 0, &a->j, &a->at_j));
     AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->j, (int32_t)a->rows, 0));
+    AQ_TRY(aq_low_mark_open(l, 'j'));
     AQ_TRY(op2c(l, AQ_OP_mul, a->at_g, (double)a->rows, &a->head));
     AQ_TRY(aq_low_op2(l, AQ_OP_add, a->head, a->at_j, &a->head));
     AQ_TRY(open_e(l, a, 'e'));

@@ -92,26 +92,24 @@ static aq_status check_schedule(aq_lower_state *l) {
                 l, 0,
                 "schedule: no axis is called %.40s: expected t h g n (pt ph pg pn of kept values), d of dots, r of rows, j s f e of attend",
                 s->axis[i].axis);
-        for (int k = 0; k < 3; k++)
-            if (s->axis[i].role[k] == AQ_ROLE_MMA)
-                return aq_low_refuse(l, 0, "schedule: axis %.40s: no matrix instructions here: expected tiles, for, unroll or lanes",
-                                     s->axis[i].axis);
     }
     for (int i = 0; i < s->n_values; i++) {
         int known = 0;
         for (uint32_t k = 0; k < l->b->nodes.n && !known; k++)
             known = aq_low_value_plan(l->m, l->b, s, l->m->nodes.at[l->b->nodes.at[k]].out) == &s->value[i];
+        for (uint32_t k = 0; k < l->b->params.n && !known; k++)
+            known = aq_low_value_plan(l->m, l->b, s, l->b->params.at[k]) == &s->value[i] ? 2 : 0;
         for (int k = 0; k < i; k++) /* the first plan of a value counts */
             known |= !strcmp(s->value[k].value, s->value[i].value);
         if (!known)
             return aq_low_refuse(l, 0,
                                  "schedule: no value of the region is called %.60s: expected its name, or its op and number as in rms.2",
                                  s->value[i].value);
-        if (s->value[i].kept == AQ_KEPT_LOCAL || s->value[i].stages || s->value[i].swizzle)
-            return aq_low_refuse(l, 0, "schedule: %.60s: local memory, stages and swizzles are not offered: expected reg or scratch",
+        if ((s->value[i].kept == AQ_KEPT_LOCAL || s->value[i].stages) && known != 2)
+            return aq_low_refuse(l, 0, "schedule: %.60s: local memory and stages are for what the region reads: expected one of its params",
                                  s->value[i].value);
     }
-    return s->warps[0] || s->warps[1] ? aq_low_refuse(l, 0, "schedule: warps: expected none on this target") : AQ_OK;
+    return AQ_OK;
 }
 
 static aq_status attempt(aq_lower_state *l, aq_id body, const char *kernel_name) {
@@ -124,6 +122,7 @@ static aq_status attempt(aq_lower_state *l, aq_id body, const char *kernel_name)
     AQ_TRY(aq_low_buffers(l, body));
     AQ_TRY(aq_low_place(l));
     AQ_TRY(phases(l));
+    AQ_TRY(aq_low_mark_stages(l));
     return aq_nest_check(l->n);
 }
 

@@ -1,6 +1,6 @@
 /* lower.h: what the files of `lower` share: lower.c (order of things), lower_args.c (buffers), lower_place.c (what is kept in scratch),
  * lower_build.c (expressions, statements, open loops), lower_value.c (a value at given subscripts), lower_reduce.c (sums and dots),
- * lower_root.c (loops around what is stored), attend.c. Nobody else includes it.
+ * lower_root.c (loops around what is stored), lower_stage.c (local memory, stages), attend.c. Nobody else includes it.
  *
  * Lowering pulls: for each stored value the loops over its axes are opened and the value is asked for at the loops' indices; a map asks
  * its operands at the same indices, a view at transformed ones, a reduction opens a loop and asks its operand inside. So axes unify by
@@ -35,6 +35,7 @@ typedef struct aq_low_level { /* an open loop; [0] is the phase itself */
     aq_stmt_kind kind;
     int32_t step;
     int16_t lanes;
+    uint8_t vec, warps, mma;
     uint32_t uid;
     aq_id first, last; /* statements so far */
 } aq_low_level;
@@ -44,6 +45,11 @@ typedef struct aq_low_memo {
     uint32_t uid; /* of the level it lives in */
     int level;
 } aq_low_memo;
+
+typedef struct aq_low_staged { /* a load that reads local memory instead */
+    aq_id from, to, buf, local;
+    uint32_t uid; /* of the level it was copied at */
+} aq_low_staged;
 
 typedef struct aq_lower_state {
     const aq_module *m;
@@ -55,6 +61,7 @@ typedef struct aq_lower_state {
     aq_low_value *value;
     AQ_VEC(aq_low_root) roots;
     AQ_VEC(aq_low_memo) memo;
+    AQ_VEC(aq_low_staged) staged;
     AQ_VEC(char) letter;        /* by axis of the nest: h n r d ...; prefix of its name */
     AQ_VEC(int) tile_level;     /* by tile */
     AQ_VEC(uint32_t) tile_mask; /* by tile: bit by axis */
@@ -109,6 +116,16 @@ int aq_low_has_lanes(const aq_lower_state *l, uint32_t mask);
 AQ_MUST_USE aq_status aq_low_axis(aq_lower_state *l, char letter, aq_dim extent, aq_id *out);
 AQ_MUST_USE aq_status aq_low_new_axis(aq_lower_state *l, char letter, aq_dim extent, aq_id limit, aq_id *out);
 AQ_MUST_USE aq_status aq_low_open(aq_lower_state *l, aq_stmt_kind kind, aq_id axis, int32_t step, int16_t lanes);
+/* Loops by the steps of a plan: those that are loops; warps and mma mark the loop before them, vec the innermost. Steps may have been
+ * fitted to the axis since the plan was read: AQ_REFUSED where a mark does not divide its loop any more. kind_of_first: of step 0. */
+typedef struct aq_low_steps {
+    int n;
+    int32_t step[3];
+    uint8_t warps[3], mma[3];
+    int16_t lanes, vec;
+} aq_low_steps;
+AQ_MUST_USE aq_status aq_low_steps_of(aq_lower_state *l, const aq_axis_plan *p, aq_low_steps *out);
+AQ_MUST_USE aq_status aq_low_open_step(aq_lower_state *l, aq_stmt_kind kind, aq_id axis, const aq_low_steps *s, int k);
 AQ_MUST_USE aq_status aq_low_close(aq_lower_state *l);
 AQ_MUST_USE aq_status aq_low_stmt(aq_lower_state *l, int level, aq_stmt s);
 /* Names expr at the outermost level that it can stand at. */
@@ -125,6 +142,14 @@ void aq_low_set_aside(aq_lower_state *l, int level, aq_low_aside *a);
 void aq_low_put_back(aq_lower_state *l, int level, const aq_low_aside *a);
 int aq_low_remembered(const aq_lower_state *l, aq_id value, const aq_id *index, int rank, aq_id *out);
 AQ_MUST_USE aq_status aq_low_remember(aq_lower_state *l, aq_id value, const aq_id *index, int rank, aq_id expr);
+
+/* ---- lower_stage.c ---- */
+/* aq_low_load of a value of the region, through local memory where the schedule keeps it there. */
+AQ_MUST_USE aq_status aq_low_load_param(aq_lower_state *l, aq_id value, aq_id buf, const aq_id *index, int n, aq_id *out);
+/* Puts the marks of `stages` on the finished loops. */
+AQ_MUST_USE aq_status aq_low_mark_stages(aq_lower_state *l);
+/* Marks the loop opened last with the warps, mma and vec of the plan for this letter; for loops that are not opened by aq_low_steps. */
+AQ_MUST_USE aq_status aq_low_mark_open(aq_lower_state *l, char letter);
 
 /* ---- lower_value.c ---- */
 /* The value at these subscripts (one a dim of it). */

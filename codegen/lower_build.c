@@ -238,10 +238,61 @@ aq_status aq_low_open(aq_lower_state *l, aq_stmt_kind kind, aq_id axis, int32_t 
     return AQ_OK;
 }
 
+aq_status aq_low_steps_of(aq_lower_state *l, const aq_axis_plan *p, aq_low_steps *out) {
+    *out = (aq_low_steps){.lanes = p->lanes, .vec = p->vec};
+    for (int k = 0; k < 3 && p->step[k]; k++) {
+        int role = p->role[k], at = out->n - 1;
+        int32_t before = k ? p->step[k - 1] : 0;
+        if (role != AQ_ROLE_WARPS && role != AQ_ROLE_MMA) {
+            out->step[out->n++] = p->step[k];
+            continue;
+        }
+        if (at < 0 || before % p->step[k] || before / p->step[k] > 32 || p->step[k] > 255)
+            return aq_low_refuse(l, 0, "schedule: axis %.8s: warps or mma of %d does not fit a step of %d", p->axis ? p->axis : "?", p->step[k],
+                                 before);
+        if (role == AQ_ROLE_WARPS)
+            out->warps[at] = (uint8_t)(before / p->step[k]);
+        else
+            out->mma[at] = (uint8_t)p->step[k];
+        out->warps[at] = out->warps[at] == 1 ? 0 : out->warps[at];
+    }
+    return AQ_OK;
+}
+
+aq_status aq_low_open_step(aq_lower_state *l, aq_stmt_kind kind, aq_id axis, const aq_low_steps *s, int k) {
+    int last = k == s->n - 1;
+    AQ_TRY(aq_low_open(l, kind, axis, s->step[k], last ? s->lanes : 0));
+    l->level[l->depth].warps = s->warps[k];
+    l->level[l->depth].mma = s->mma[k];
+    l->level[l->depth].vec = last && s->lanes ? (uint8_t)s->vec : 0;
+    return AQ_OK;
+}
+
+aq_status aq_low_mark_open(aq_lower_state *l, char letter) {
+    const aq_axis_plan *p = aq_low_plan(l, 0, letter);
+    aq_low_level *v = &l->level[l->depth];
+    aq_low_steps s = {0};
+    if (!p)
+        return AQ_OK;
+    if (p->step[0])
+        AQ_TRY(aq_low_steps_of(l, p, &s));
+    v->warps = s.warps[0];
+    v->mma = s.mma[0];
+    v->vec = v->lanes ? (uint8_t)p->vec : 0;
+    return AQ_OK;
+}
+
 aq_status aq_low_close(aq_lower_state *l) {
     const aq_low_level *v = &l->level[l->depth--];
     return aq_low_stmt(l, l->depth,
-                       (aq_stmt){.kind = v->kind, .axis = v->axis, .step = v->step, .lanes = v->lanes, .first_child = v->first});
+                       (aq_stmt){.kind = v->kind,
+                                 .axis = v->axis,
+                                 .step = v->step,
+                                 .lanes = v->lanes,
+                                 .vec = v->vec,
+                                 .warps = v->warps,
+                                 .mma = v->mma,
+                                 .first_child = v->first});
 }
 
 aq_status aq_low_stmt(aq_lower_state *l, int level, aq_stmt s) {

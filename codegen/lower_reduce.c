@@ -20,22 +20,29 @@ static aq_status open_axis(aq_lower_state *l, const aq_low_group *g, int i, aq_i
     aq_dim extent = g->extent[i];
     int lanes_fit = i == g->n_extents - 1 && !g->is_block && !aq_low_has_lanes(l, mask);
     int32_t usual = g->is_block ? 32 : lanes_fit ? 16 : 4, step[3] = {usual, 0, 0};
-    int lanes = lanes_fit ? (p ? p->lanes : 16) : 0, n = 1;
+    int lanes = lanes_fit || (g->is_block && p && p->vec >= 32) ? (p ? p->lanes : 16) : 0, n = 1, vec = p && p->vec ? p->vec : 1;
+    aq_axis_plan plan = {.axis = "d", .lanes = (int16_t)lanes, .vec = p ? p->vec : 0};
     if (p && p->step[0])
-        for (n = 0; n < 3 && p->step[n]; n++)
+        for (n = 0; n < 3 && p->step[n]; n++) {
+            plan.role[n] = p->role[n];
             step[n] = p->lanes && !lanes && !g->is_block && (n == 2 || !p->step[n + 1])
                           ? (p->step[n] / p->lanes ? p->step[n] / p->lanes : 1)
                           : p->step[n];
+        }
     for (int k = 0; k < n; k++) {
-        int last = k == n - 1, unit = g->is_block ? 32 : last && lanes ? lanes : 1;
+        int last = k == n - 1, unit = last && lanes ? lanes * vec : g->is_block ? 32 : 1;
         if (!extent.sym && step[k] > extent.k) { /* no more than there is, in whole vectors, a power of two of them */
             int64_t want = (extent.k + unit - 1) / unit, parts = 1;
             while (parts < want)
                 parts *= 2;
             step[k] = (int32_t)((lanes && last ? parts : want) * unit);
         }
-        AQ_TRY(aq_low_open(l, AQ_STMT_FOR, axis, step[k], (int16_t)(last ? lanes : 0)));
+        plan.step[k] = step[k];
     }
+    aq_low_steps steps;
+    AQ_TRY(aq_low_steps_of(l, &plan, &steps));
+    for (int k = 0; k < steps.n; k++)
+        AQ_TRY(aq_low_open_step(l, AQ_STMT_FOR, axis, &steps, k));
     return AQ_OK;
 }
 

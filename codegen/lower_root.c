@@ -51,14 +51,15 @@ static aq_axis_plan settled(aq_lower_state *l, const aq_low_root *r, char letter
         p.role[0] = AQ_ROLE_TILES;
     if (is_block && p.lanes != 32)
         p.lanes = 16;
-    int unit = is_block ? 32 : p.lanes ? p.lanes : aq_low_has_rope(l, r->value) && letter == 'n' ? 2 : 1; /* what steps are multiples of */
+    int unit = is_block ? 32 : p.lanes ? p.lanes * (p.vec ? p.vec : 1) : aq_low_has_rope(l, r->value) && letter == 'n' ? 2 : 1; /* what steps are multiples of */
     for (int k = 0; k < 3 && p.step[k]; k++)
         p.step[k] = (p.step[k] + unit - 1) / unit * unit;
     for (int k = 0; k < 3 && p.step[k]; k++)
         if (!extent.sym && p.step[k] > extent.k)
             p.step[k] = (int32_t)((extent.k + unit - 1) / unit * unit);
-    while (p.step[1] && p.step[1] >= p.step[0]) { /* a loop of one turn */
+    while (p.step[1] && p.step[1] >= p.step[0] && p.role[1] != AQ_ROLE_MMA) { /* a loop of one turn, or one warp */
         p.step[1] = p.step[2];
+        p.role[1] = p.role[2];
         p.step[2] = 0;
     }
     return p;
@@ -99,12 +100,12 @@ static aq_status open_loops(aq_lower_state *l, root_axes *a) {
         a->plan[0].role[0] = AQ_ROLE_TILES;
     for (int pass = 0; pass < 2; pass++) { /* tiles outside of all the others */
         for (int i = 0; i < a->n; i++) {
-            const aq_axis_plan *p = &a->plan[i];
-            for (int k = 0; k < 3 && p->step[k]; k++) {
-                int last = k == 2 || !p->step[k + 1], tiles = k == 0 && p->role[0] != AQ_ROLE_FOR;
-                if (tiles != !pass)
-                    continue;
-                AQ_TRY(aq_low_open(l, tiles ? AQ_STMT_TILES : AQ_STMT_FOR, a->axis[i], p->step[k], last ? p->lanes : 0));
+            aq_low_steps steps;
+            AQ_TRY(aq_low_steps_of(l, &a->plan[i], &steps));
+            for (int k = 0; k < steps.n; k++) {
+                int tiles = k == 0 && a->plan[i].role[0] != AQ_ROLE_FOR;
+                if (tiles == !pass)
+                    AQ_TRY(aq_low_open_step(l, tiles ? AQ_STMT_TILES : AQ_STMT_FOR, a->axis[i], &steps, k));
             }
         }
         if (!pass)

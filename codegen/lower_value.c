@@ -108,7 +108,7 @@ static aq_status load(aq_lower_state *l, aq_id value, const aq_id *index, aq_id 
         for (uint32_t i = 0; i < l->roots.n; i++)
             if (l->roots.at[i].buf == info->buf)
                 return aq_low_refuse(l, value, "the region reads a state and appends to it: expected two regions");
-    return aq_low_load(l, info->buf, held_index, held->rank, out);
+    return aq_low_load_param(l, value, info->buf, held_index, held->rank, out);
 }
 
 /* ---- ops ---- */

@@ -1,6 +1,6 @@
 /* schedule_random.c: random schedules, for tests and for the tuner: steps are drawn from the sizes that have edges (1, primes, powers of
  * two, one less and one more than the vector and than the axis), then aq_lower says whether the draw is legal. Draws that would unroll too
- * much are not made; after some refusals the default is returned, so this always ends. */
+ * much are not made; for ref, which runs every nest, the marks of a GPU are drawn too; after some refusals the default is returned, so this always ends. */
 #include "codegen/lower.h"
 
 #include "ir/random.h"
@@ -45,6 +45,46 @@ static void draw_axis(aq_random *r, const char *name, aq_axis_plan *p) {
         *p = (aq_axis_plan){.axis = name, .step = {below(r, 2) ? 32 : 64}, .lanes = 16, .role = {p->role[0]}};
 }
 
+/* The marks of a GPU, on whatever the axis has. */
+static void draw_marks(aq_random *r, aq_axis_plan *p) {
+    int k = 0;
+    while (k < 2 && p->step[k + 1])
+        k++;
+    if (p->lanes && below(r, 2) == 0) { /* vec where it divides, or the step grows */
+        p->vec = (int16_t)(2 << below(r, 5));
+        p->step[k] = p->lanes * p->vec * (1 << below(r, 2));
+        for (int i = 0; i < k; i++)
+            p->step[i] = p->step[k] * (p->step[i] > p->step[k] ? 2 : 1);
+    }
+    if (k < 2 && below(r, 3) == 0) {
+        int32_t part = p->step[k];
+        p->step[k] = part * (2 << below(r, 2));
+        for (int i = 0; i < k; i++)
+            p->step[i] = p->step[i] < p->step[k] ? p->step[k] : p->step[i] / p->step[k] * p->step[k];
+        p->step[++k] = part;
+        p->role[k] = AQ_ROLE_WARPS;
+    }
+    if (k < 2 && !p->lanes && p->step[k] % 8 == 0 && below(r, 2) == 0) {
+        p->step[k + 1] = p->step[k] % 16 == 0 && below(r, 2) ? 16 : 8;
+        p->role[k + 1] = AQ_ROLE_MMA;
+    }
+}
+
+/* Params through local memory, and (GPU) in stages. */
+static aq_status draw_params(const aq_module *m, const aq_body *b, const aq_target *t, aq_random *r, aq_arena *arena, aq_schedule *s) {
+    char name[96];
+    for (uint32_t i = 0; i < b->params.n && s->n_values < AQ_MAX_VALUES; i++) {
+        int local = below(r, 8) == 0, stages = t->is_ref && below(r, 4) == 0;
+        if (!local && !stages)
+            continue;
+        aq_value_plan *p = &s->value[s->n_values++];
+        *p = (aq_value_plan){.kept = local ? AQ_KEPT_LOCAL : AQ_KEPT_REG, .stages = (uint8_t)(stages ? 2 + below(r, 3) : 0)};
+        aq_low_value_name(m, b, b->params.at[i], name, sizeof name);
+        AQ_TRY(aq_arena_string(arena, name, strlen(name), &p->value));
+    }
+    return AQ_OK;
+}
+
 static aq_status draw_values(const aq_module *m, const aq_body *b, aq_random *r, aq_arena *arena, aq_schedule *s) {
     char name[96];
     for (uint32_t i = 0; i < b->nodes.n && s->n_values < AQ_MAX_VALUES; i++) {
@@ -62,12 +102,15 @@ static aq_status draw_values(const aq_module *m, const aq_body *b, aq_random *r,
     return AQ_OK;
 }
 
-static aq_status draw(const aq_module *m, aq_id body, aq_random *r, aq_arena *arena, aq_schedule *s) {
+static aq_status draw(const aq_module *m, aq_id body, const aq_target *t, aq_random *r, aq_arena *arena, aq_schedule *s) {
     *s = (aq_schedule){.target = s->target};
     for (size_t i = 0; i < sizeof letters / sizeof *letters && s->n_axes < AQ_MAX_AXES; i++)
         if (below(r, 2))
             draw_axis(r, letters[i], &s->axis[s->n_axes++]);
+    for (int i = 0; t->is_ref && i < s->n_axes; i++)
+        draw_marks(r, &s->axis[i]);
     s->split = below(r, 2) ? AQ_PAGE << below(r, 3) : 0;
+    AQ_TRY(draw_params(m, &m->bodies.at[body], t, r, arena, s));
     return draw_values(m, &m->bodies.at[body], r, arena, s);
 }
 
@@ -79,7 +122,7 @@ aq_status aq_schedule_random(aq_module *m, aq_id body, const aq_target *t, struc
     for (int tries = 0; tries < 24; tries++) {
         aq_arena scratch = {0};
         aq_nest *n;
-        AQ_TRY(draw(m, body, r, &m->arena, s));
+        AQ_TRY(draw(m, body, t, r, &m->arena, s));
         aq_status status = aq_lower(m, body, s, "k", &scratch, &n);
         aq_arena_close(&scratch);
         if (status == AQ_OK)

@@ -68,24 +68,40 @@ static int is_block_dot(const aq_nest *n, aq_id expr) {
     return aq_dtype_of(n->exprs.at[e->in[0]].dtype)->kind == AQ_KIND_ACT || aq_dtype_of(n->exprs.at[e->in[1]].dtype)->kind == AQ_KIND_ACT;
 }
 
-static aq_status add_class(walk *w, const aq_stmt *s) {
-    const aq_nest *n = w->n;
-    const aq_tile *t = &n->tiles.at[s->tile];
-    if (w->text.chars.n)
-        AQ_TRY(aq_text_add(&w->text, "+"));
-    if (is_block_dot(n, s->expr[0]))
-        return aq_text_add(&w->text, "blocks");
-    const aq_expr *e = &n->exprs.at[s->expr[0]];
-    for (int i = 0; i < e->n_axes; i++) {
-        if (memchr(t->axes, e->axes[i], t->n_axes))
-            continue;
-        const aq_stmt *loop = loop_of(w, e->axes[i]);
-        if (loop && loop->lanes) {
-            int64_t step = loop->step ? loop->step : n->axes.at[loop->axis].extent.k;
-            return aq_text_add(&w->text, "lanes%dx%d", loop->lanes, (int)(step / loop->lanes));
+/* The loop over a reduced axis of the update that says most of the order: one with lanes or fragments, else the first; NULL if none is reduced. */
+static const aq_stmt *reduced_loop(const walk *w, const aq_stmt *s) {
+    const aq_tile *t = &w->n->tiles.at[s->tile];
+    const aq_stmt *found = NULL;
+    for (int k = 0; k < s->n_expr; k++) {
+        const aq_expr *e = &w->n->exprs.at[s->expr[k]];
+        for (int i = 0; i < e->n_axes; i++) {
+            const aq_stmt *loop = memchr(t->axes, e->axes[i], t->n_axes) ? NULL : loop_of(w, e->axes[i]);
+            if (loop && (!found || (!found->lanes && !found->mma && (loop->lanes || loop->mma))))
+                found = loop;
         }
     }
-    return aq_text_add(&w->text, "seq");
+    return found;
+}
+
+static aq_status add_class(walk *w, const aq_stmt *s) {
+    const aq_nest *n = w->n;
+    aq_text *t = &w->text;
+    if (t->chars.n)
+        AQ_TRY(aq_text_add(t, "+"));
+    const aq_stmt *loop = reduced_loop(w, s);
+    int blocks = is_block_dot(n, s->expr[0]);
+    if (blocks)
+        AQ_TRY(aq_text_add(t, "blocks"));
+    if (loop && loop->mma)
+        AQ_TRY(aq_text_add(t, "mma%d", loop->mma));
+    else if (loop && loop->lanes && loop->vec > 1)
+        AQ_TRY(aq_text_add(t, "%s%dv%d", blocks ? "" : "lanes", loop->lanes, loop->vec));
+    else if (loop && loop->lanes && !blocks) {
+        int64_t step = (loop->step ? loop->step : n->axes.at[loop->axis].extent.k) / (loop->warps ? loop->warps : 1);
+        AQ_TRY(aq_text_add(t, "lanes%dx%d", loop->lanes, (int)(step / loop->lanes)));
+    } else if (!blocks)
+        AQ_TRY(aq_text_add(t, "seq"));
+    return loop && loop->warps ? aq_text_add(t, ".w%d", loop->warps) : AQ_OK;
 }
 
 static aq_status visit(walk *w, aq_id first) {

@@ -15,10 +15,25 @@
  * an expression in: the expression's axes are those of the accumulator plus those that are reduced. Reading an accumulator after the loop
  * gives its finished value (reduce.def); `part` reads one part of it.
  *
+ * Marks. What is said of a loop beside its step changes no element that a statement sees; some of it changes the order of sums (below).
+ *   lanes L [vec V]  the axis lies in vectors: element e of a turn is in lane (e / V) mod L. V elements side by side are one wide load of a
+ *                    GPU's lane; a CPU's vectors have V = 1
+ *   warps W          the elements of a turn are cut into W contiguous parts, one a warp of the work item. A mark and not a loop: an
+ *                    accumulator stays declared where its item begins while all warps together fill a LOCAL buffer inside. The warps of an
+ *                    item are the largest product of marks that enclose a statement; a statement without is done by all of them
+ *   mma M            the axis is cut into fragments of M for matrix instructions
+ *   stages N [BUF..] on a `for`: what is loaded from these buffers (all of the loop's, if none is named), or stored into these LOCAL ones,
+ *                    is on its way N - 1 turns ahead. LOCAL buffers become rings of N
+ * A CPU has lanes; the other marks are a GPU's, and the CPU's emitter refuses them.
+ *
  * Order of a sum (the sum class). Without lanes on the reduced axis: elements in order, one accumulator, fused multiply-add for mul and
  * dot of plain types (class "seq"). Lanes on the reduced axis, L of them: L*U partial sums, element e goes to partial e mod (L*U) (U =
- * step / L), then a halving tree over the partials (class "lanesLxU"). dot of a WEIGHT with an ACT block: per block of 32 the exact integer
- * dot product, then acc = fma(float(idot), d_w * d_a, acc), and for q4_1 acc = fma(m_w, s_a, acc) after it (class "blocks").
+ * step / L), then a halving tree over the partials (class "lanesLxU"). With vec V > 1: L partial sums whatever the step, element e goes to
+ * partial (e / V) mod L, in order, then the halving tree ("lanesLvV"). W warps on the reduced axis: each part so, then the parts in order
+ * (".wW" behind the class). mma M on the reduced axis: the order within M elements is the hardware's, the same on every run of one chip and
+ * on no other; fragments in order ("mmaM"). stages change no order. dot of a WEIGHT with an ACT block: per block of 32 the exact integer
+ * dot product, then acc = fma(float(idot), d_w * d_a, acc), and for q4_1 acc = fma(m_w, s_a, acc) after it (class "blocks"); with lanes L
+ * and vec V (whole blocks), the blocks of lane l into partial l, then the halving tree ("blocksLvV").
  *
  * Text (read_nest.c, print_nest.c): see the grammar at the end of this file. */
 #ifndef AQ_IR_NEST_H
@@ -101,6 +116,10 @@ typedef struct aq_stmt {
     aq_id axis, tile, buf; /* from 1 */
     int32_t step;          /* loops: elements a turn; 0 = the whole extent (numbers only) */
     int16_t lanes;         /* loops: 0 = unrolled elements; else the vector width in elements that `step` is a multiple of */
+    uint8_t vec;           /* loops with lanes: elements side by side in a lane; 0 = 1 */
+    uint8_t warps, mma;    /* loops: parts for warps, size of fragments; 0 = none */
+    uint8_t stages, n_ring; /* FOR: turns on their way; 0 = no mark */
+    aq_id ring[4];          /* the buffers that it speaks of; n_ring 0: every one that is loaded inside */
     uint8_t merge;         /* UPDATE: exprs are the parts of another partial result */
     uint8_t n_expr, n_index;
     aq_id expr[3];
@@ -140,7 +159,7 @@ enum { AQ_MAX_TREES = 8 };
 /* Writes up to AQ_MAX_TREES grids; returns how many. */
 int aq_nest_grids(const aq_nest *n, int phase, aq_grid *out);
 
-/* "seq", "lanes16x2", "blocks", or several joined by '+', in the order of the updates; for the plan's manifest and the verifier. */
+/* "seq", "lanes16x2", "lanes32v8.w4", "mma16", "blocks", or several joined by '+', in the order of the updates; for the plan's manifest and the verifier. */
 AQ_MUST_USE aq_status aq_nest_sum_class(const aq_nest *n, aq_arena *arena, const char **out);
 
 AQ_MUST_USE aq_status aq_print_nest(const aq_nest *n, aq_text *out);
@@ -148,36 +167,39 @@ AQ_MUST_USE aq_status aq_read_nest(const aq_module *m, aq_arena *arena, const ch
 
 /* --- schedules: how a region becomes a nest, as data ----------------------------------------------------------------------------- */
 
-typedef enum aq_role { AQ_ROLE_NONE, AQ_ROLE_TILES, AQ_ROLE_FOR, AQ_ROLE_LANES, AQ_ROLE_UNROLL, AQ_ROLE_MMA } aq_role;
+typedef enum aq_role { AQ_ROLE_NONE, AQ_ROLE_TILES, AQ_ROLE_FOR, AQ_ROLE_UNROLL, AQ_ROLE_WARPS, AQ_ROLE_MMA } aq_role;
 
-/* One axis of the region: steps outer to inner (0 = no more). `lanes` = vector width on the innermost step. */
+/* One axis of the region: steps outer to inner (0 = no more), each with its role. Steps with the roles tiles, for and unroll are loops; warps
+ * and mma are marks on the loop before them: `t 128 tiles 64 warps 16 mma` is tiles by 128, two warps of 64, fragments of 16. `lanes` =
+ * vector width on the innermost loop, `vec` elements side by side in each lane (0 = 1). */
 typedef struct aq_axis_plan {
     const char *axis; /* the letter(s) `lower` gives it: t n d k h e s ... (see aq_lower_axes) */
     int32_t step[3];
     uint8_t role[3];
-    int16_t lanes;
+    int16_t lanes, vec;
 } aq_axis_plan;
 
 /* Where a value of the region is computed: inline = again wherever it is read; tile = once a work item before the loop that reads it;
- * phase = in a phase of its own, kept in scratch; late = (row factors) applied after the dot. */
+ * phase = in a phase of its own, kept in scratch; late = (row factors) applied after the dot. kept
+ * local, of a param: copied to memory of the work item where a loop first reads it. stages, of a param or a value kept local: how many turns
+ * of the loop that reads it are under way. */
 typedef enum aq_made { AQ_MADE_DEFAULT, AQ_MADE_INLINE, AQ_MADE_TILE, AQ_MADE_PHASE, AQ_MADE_LATE } aq_made;
 typedef enum aq_kept { AQ_KEPT_DEFAULT, AQ_KEPT_REG, AQ_KEPT_LOCAL, AQ_KEPT_SCRATCH } aq_kept;
 typedef struct aq_value_plan {
     const char *value; /* its name in the region */
-    uint8_t made, kept, stages, swizzle;
+    uint8_t made, kept, stages;
 } aq_value_plan;
 
 typedef struct aq_schedule {
     const char *target; /* "cpu", "cpu.v4", "cuda.sm90": whom it is for */
     uint8_t n_axes, n_values;
-    uint8_t warps[2];
     int32_t split;      /* elements a split of the reduced axis (flash decoding); 0 = none */
     aq_axis_plan axis[AQ_MAX_AXES];
     aq_value_plan value[AQ_MAX_VALUES];
 } aq_schedule;
 
 AQ_MUST_USE aq_status aq_print_schedule(const aq_schedule *s, aq_text *out);
-/* Text between `schedule TARGET {` and `}`: `t 6 unroll; n 96 32 lanes; d 32; %n phase in scratch; rms late; split 256; warps 2 4`. */
+/* Text between `schedule TARGET {` and `}`: `t 6 unroll; n 96 32 lanes; d 32; %n phase in scratch; rms late; split 256; @w in local stages 3`. */
 AQ_MUST_USE aq_status aq_read_schedule(aq_arena *arena, const char *file, const char *text, size_t n, aq_schedule **out);
 
 /* Grammar of a nest (names as in graphs; comments from # to the end of the line):
@@ -192,8 +214,8 @@ AQ_MUST_USE aq_status aq_read_schedule(aq_arena *arena, const char *file, const 
  *       } }
  *     }
  *   }
- *   Loops: `for AXIS [by STEP] [lanes WIDTH] {`, likewise tiles; without `by` the whole extent in one turn. Names are declared before they
- *   are used; %NAME is the newest tile of that name, %NAME[..] the buffer.
+ *   Loops: `for AXIS [by STEP] [lanes WIDTH [vec N]] [warps N] [mma N] [stages N [BUF, ..]] {`, likewise tiles (without stages); without `by` the
+ *   whole extent in one turn. Names are declared before they are used; %NAME is the newest tile of that name, %NAME[..] the buffer.
  *   Expressions: numbers (inf, -inf), axis names, dims (`T`, `2*T`), %tile, part(%acc, 1), BUF[expr, ...], op(expr, ...) {attr=..}.
  *   Updates: `%m max= e`, `%a += e`, `%o attend= score, value`, `%o merge attend= part0, part1, part2`. */
 

@@ -19,6 +19,22 @@ int64_t aq_check_step(const nest_check *c, aq_id loop) {
     return s->step ? s->step : c->n->axes.at[s->axis].extent.k;
 }
 
+int64_t aq_check_part(const nest_check *c, aq_id loop) {
+    int warps = c->n->stmts.at[loop].warps;
+    return aq_check_step(c, loop) / (warps ? warps : 1);
+}
+
+aq_status aq_check_touch(nest_check *c, aq_id buf, int is_store) {
+    for (int i = 0; i < c->depth; i++)
+        for (int k = 0; k < c->n->stmts.at[c->loop[i]].n_ring; k++)
+            if (c->n->stmts.at[c->loop[i]].ring[k] == buf) {
+                if (is_store && c->n->bufs.at[buf].role != AQ_BUF_LOCAL)
+                    REFUSE(c, "%s is stored where it is loaded in stages: expected only local buffers", c->n->bufs.at[buf].name);
+                c->ring_used[i] |= (uint8_t)(1 << k);
+            }
+    return AQ_OK;
+}
+
 /* --- tables ---------------------------------------------------------------------------------------------------------------------- */
 
 static aq_status check_dim(const nest_check *c, const char *name, aq_dim d) {
@@ -94,6 +110,38 @@ static aq_status check_limit(nest_check *c, const aq_nest_axis *a) {
     return AQ_OK;
 }
 
+static int is_power(int x, int least, int most) {
+    return x >= least && x <= most && !(x & (x - 1));
+}
+
+static aq_status check_marks(const nest_check *c, aq_id id, const char *axis) {
+    const aq_stmt *s = &c->n->stmts.at[id];
+    int64_t step = aq_check_step(c, id), all = s->warps ? s->warps : 1;
+    if (s->warps && (!is_power(s->warps, 2, 32) || step % s->warps))
+        REFUSE(c, "axis %s: %d warps: expected a power of two up to 32 that divides the step", axis, s->warps);
+    for (int i = 0; i < c->depth; i++) {
+        const aq_stmt *outer = &c->n->stmts.at[c->loop[i]];
+        all *= outer->warps ? outer->warps : 1;
+        if (outer->warps && s->warps && outer->axis == s->axis)
+            REFUSE(c, "axis %s: warps inside warps of the same axis: expected one mark", axis);
+    }
+    if (all > 32)
+        REFUSE(c, "axis %s: %d warps a work item: expected at most 32", axis, (int)all);
+    if (s->vec && (!s->lanes || !is_power(s->vec, 1, 64)))
+        REFUSE(c, "axis %s: vec %d: expected a power of two up to 64, behind lanes", axis, s->vec);
+    if (s->lanes && (!is_power(s->lanes, 2, 64) || aq_check_part(c, id) % (s->lanes * (s->vec ? s->vec : 1))))
+        REFUSE(c, "axis %s: %d lanes: expected a power of two up to 64 that divides the step%s", axis, s->lanes,
+               s->vec || s->warps ? " of a warp, vec and all" : "");
+    if (s->mma && (s->lanes || !is_power(s->mma, 8, 64) || aq_check_part(c, id) % s->mma))
+        REFUSE(c, "axis %s: mma %d: expected 8 to 64, a power of two that divides the step of a warp, without lanes", axis, s->mma);
+    if ((s->stages || s->n_ring) && (s->kind != AQ_STMT_FOR || s->stages < 2 || s->stages > 8 || s->n_ring > 4))
+        REFUSE(c, "axis %s: stages %d: expected 2 to 8 on a `for`, of at most 4 buffers", axis, s->stages);
+    for (int k = 0; k < s->n_ring; k++)
+        if (s->ring[k] == 0 || s->ring[k] >= c->n->bufs.n)
+            REFUSE(c, "axis %s: stages of buffer %u of %u", axis, s->ring[k], c->n->bufs.n - 1);
+    return AQ_OK;
+}
+
 static aq_status check_loop(nest_check *c, aq_id id, aq_id parent) {
     const aq_stmt *s = &c->n->stmts.at[id], *p = &c->n->stmts.at[parent];
     if (s->axis == 0 || s->axis >= c->n->axes.n || c->depth == AQ_MAX_LOOPS)
@@ -101,8 +149,7 @@ static aq_status check_loop(nest_check *c, aq_id id, aq_id parent) {
     const aq_nest_axis *a = &c->n->axes.at[s->axis];
     if (s->step < 0 || s->step > 1 << 20 || (s->step == 0 && (a->extent.sym || a->extent.k > 1 << 20)))
         REFUSE(c, "axis %s: a step of %d: expected 1 to 1048576, or 0 where the extent is a number", a->name, s->step);
-    if (s->lanes && (s->lanes < 2 || s->lanes > 64 || (s->lanes & (s->lanes - 1)) || aq_check_step(c, id) % s->lanes))
-        REFUSE(c, "axis %s: %d lanes: expected a power of two up to 64 that divides the step", a->name, s->lanes);
+    AQ_TRY(check_marks(c, id, a->name));
     aq_id outer = aq_check_loop_of(c, s->axis);
     if (outer && aq_check_step(c, id) > aq_check_step(c, outer))
         REFUSE(c, "axis %s: a step of %lld inside one of %lld", a->name, (long long)aq_check_step(c, id),
@@ -124,9 +171,13 @@ static aq_status check_stmt(nest_check *c, aq_id id, aq_id parent) {
     case AQ_STMT_TILES:
     case AQ_STMT_FOR:
         AQ_TRY(check_loop(c, id, parent));
+        c->ring_used[c->depth] = 0;
         c->loop[c->depth++] = id;
         AQ_TRY(check_list(c, s->first_child, id));
         c->depth--;
+        for (int k = 0; k < s->n_ring; k++)
+            if (!(c->ring_used[c->depth] >> k & 1))
+                REFUSE(c, "axis %s: stages of %s: the loop neither loads nor stores it", c->n->axes.at[s->axis].name, c->n->bufs.at[s->ring[k]].name);
         return AQ_OK;
     case AQ_STMT_LET:
     case AQ_STMT_ACC:

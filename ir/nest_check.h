@@ -19,6 +19,7 @@ typedef struct nest_check {
     int *declared;        /* by tile: how deep in loops */
     uint8_t *seen;        /* by statement */
     aq_id loop[AQ_MAX_LOOPS];
+    uint8_t ring_used[AQ_MAX_LOOPS]; /* by open loop: bit by buffer of its stages, set where a statement inside touches it */
     int depth;
 } nest_check;
 
@@ -26,6 +27,10 @@ typedef struct nest_check {
 aq_id aq_check_loop_of(const nest_check *c, aq_id axis);
 /* Elements of a turn of `loop`. */
 int64_t aq_check_step(const nest_check *c, aq_id loop);
+/* Of them those that one warp has. */
+int64_t aq_check_part(const nest_check *c, aq_id loop);
+/* A load or store of `buf` stands here: what is under way in stages is not stored meanwhile, unless it is local. */
+AQ_MUST_USE aq_status aq_check_touch(nest_check *c, aq_id buf, int is_store);
 /* 1 if `expr` is a multiple of m whatever the loops do. */
 int aq_check_multiple(const nest_check *c, aq_id expr, int64_t m);
 /* 1 if `expr` is AXIS plus multiples of 32, the axis taken in steps of whole blocks: how blocks are subscripted. */

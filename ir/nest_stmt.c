@@ -18,7 +18,7 @@ static aq_status check_covered(const nest_check *c, const aq_tile *t, aq_id tile
     return AQ_OK;
 }
 
-/* Numbers of a tile over these axes here, vectors counting once; lanes axes at most one unless `two` allows for attend. */
+/* Numbers of a tile over these axes here that one warp has, vectors and fragments counting once; lanes axes at most one unless `two` allows for attend. */
 static aq_status check_size(const nest_check *c, const char *name, const uint8_t *axes, int n, int max_lanes) {
     int64_t count = 1;
     int lanes = 0;
@@ -28,7 +28,7 @@ static aq_status check_size(const nest_check *c, const char *name, const uint8_t
             REFUSE(c, "%s: axis %s is used outside of any loop over it", name, c->n->axes.at[axes[k]].name);
         const aq_stmt *s = &c->n->stmts.at[loop];
         lanes += s->lanes > 0;
-        count *= s->lanes ? aq_check_step(c, loop) / s->lanes : aq_check_step(c, loop);
+        count *= aq_check_part(c, loop) / (s->lanes ? s->lanes : s->mma ? s->mma : 1);
         if (count > MAX_TILE_ELEMENTS)
             REFUSE(c, "%s: more than %d values or vectors at a time: expected smaller steps", name, MAX_TILE_ELEMENTS);
     }
@@ -44,6 +44,8 @@ static aq_status check_place(nest_check *c, aq_id id, aq_id parent, int wide) {
     c->stamp[id] = c->now;
     const aq_expr *e = &c->n->exprs.at[id], *p = parent ? &c->n->exprs.at[parent] : NULL;
     AQ_TRY(check_size(c, e->kind == AQ_EXPR_LOAD ? c->n->bufs.at[e->buf].name : "an expression", e->axes, e->n_axes, wide ? 2 : 1));
+    if (e->kind == AQ_EXPR_LOAD)
+        AQ_TRY(aq_check_touch(c, e->buf, 0));
     if (p && e->kind == AQ_EXPR_OP && (e->op == AQ_OP_dot || e->op == AQ_OP_quantize))
         REFUSE(c, "%s stands inside another expression: expected at its root", aq_op_of(e->op)->name);
     if (aq_dtype_of(e->dtype)->block > 1 && e->kind == AQ_EXPR_LOAD &&
@@ -58,7 +60,7 @@ static aq_status check_place(nest_check *c, aq_id id, aq_id parent, int wide) {
         const aq_expr *x = &c->n->exprs.at[e->in[0]];
         aq_id axis = x->axes[x->n_axes - 1];
         for (int i = 0; i < c->depth; i++)
-            if (c->n->stmts.at[c->loop[i]].axis == axis && aq_check_step(c, c->loop[i]) % 2)
+            if (c->n->stmts.at[c->loop[i]].axis == axis && aq_check_part(c, c->loop[i]) % 2)
                 REFUSE(c, "rope: axis %s is taken in odd steps: expected whole pairs", c->n->axes.at[axis].name);
     }
     for (int i = 0; i < e->n_in; i++)
@@ -135,6 +137,14 @@ static int reduced_axes(const nest_check *c, const aq_stmt *s, uint8_t *out) {
     return n;
 }
 
+/* Lanes lie on a reduced axis: then on none of the accumulator's. */
+static aq_status check_own_lanes(const nest_check *c, const aq_tile *t) {
+    for (int k = 0; k < t->n_axes; k++)
+        if (c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].lanes)
+            REFUSE(c, "%s has lanes on an axis of its own and on a reduced one: expected one", t->name);
+    return AQ_OK;
+}
+
 static aq_status check_blocks(const nest_check *c, const aq_stmt *s, const aq_expr *dot) {
     const aq_tile *t = &c->n->tiles.at[s->tile];
     aq_id axis[2] = {0, 0};
@@ -151,9 +161,24 @@ static aq_status check_blocks(const nest_check *c, const aq_stmt *s, const aq_ex
     aq_dim extent = c->n->axes.at[axis[0]].extent;
     if (axis[0] != axis[1] || memchr(t->axes, (int)axis[0], t->n_axes))
         REFUSE(c, "%s: dot of blocks: expected both along one reduced axis", t->name);
-    if (c->n->stmts.at[loop].lanes || c->n->stmts.at[loop].step == 0 || extent.sym || extent.k % 32 || c->n->axes.at[axis[0]].limit)
-        REFUSE(c, "%s: dot of blocks: axis %s: expected a number of whole blocks, in steps, without lanes or limit", t->name,
-               c->n->axes.at[axis[0]].name);
+    const aq_stmt *s_loop = &c->n->stmts.at[loop];
+    if ((s_loop->lanes && s_loop->vec % 32) || (s_loop->lanes && !s_loop->vec) || s_loop->mma || aq_check_part(c, loop) % 32 ||
+        s_loop->step == 0 || extent.sym || extent.k % 32 || c->n->axes.at[axis[0]].limit)
+        REFUSE(c, "%s: dot of blocks: axis %s: expected a number of whole blocks, in steps, without a limit, lanes only with vec of whole blocks",
+               t->name, c->n->axes.at[axis[0]].name);
+    return s_loop->lanes ? check_own_lanes(c, t) : AQ_OK;
+}
+
+/* A reduced axis has fragments: they are of a dot of numbers, whose other two axes have them as well, or of attend. */
+static aq_status check_fragments(const nest_check *c, const aq_stmt *s, const uint8_t *reduced, int n) {
+    const aq_tile *t = &c->n->tiles.at[s->tile];
+    int own = 0, here = 0;
+    for (int i = 0; i < n; i++)
+        here += c->n->stmts.at[aq_check_loop_of(c, reduced[i])].mma > 0;
+    for (int k = 0; k < t->n_axes; k++)
+        own += c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].mma > 0;
+    if (here && (here > 1 || own != 2 || s->merge || (!is_dot(c, s->expr[0]) && t->monoid != AQ_MONOID_attend)))
+        REFUSE(c, "%s: mma on a reduced axis: expected one, under a dot of numbers or attend, and mma on two axes of the accumulator", t->name);
     return AQ_OK;
 }
 
@@ -161,15 +186,13 @@ static aq_status check_sum_lanes(const nest_check *c, const aq_stmt *s, const ui
     for (int i = 0; i < n; i++) {
         aq_id loop = aq_check_loop_of(c, reduced[i]);
         int lanes = c->n->stmts.at[loop].lanes;
-        int64_t parts = lanes ? aq_check_step(c, loop) / lanes : 1;
+        int64_t parts = lanes && c->n->stmts.at[loop].vec <= 1 ? aq_check_part(c, loop) / lanes : 1;
         if (parts & (parts - 1))
             REFUSE(c, "%s: %d vectors of partial sums: expected a power of two", c->n->tiles.at[s->tile].name, (int)parts);
-        const aq_tile *t = &c->n->tiles.at[s->tile];
-        for (int k = 0; lanes && k < t->n_axes; k++)
-            if (c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].lanes)
-                REFUSE(c, "%s has lanes on an axis of its own and on a reduced one: expected one", t->name);
+        if (lanes)
+            AQ_TRY(check_own_lanes(c, &c->n->tiles.at[s->tile]));
     }
-    return AQ_OK;
+    return check_fragments(c, s, reduced, n);
 }
 
 static aq_status check_attend(const nest_check *c, const aq_stmt *s) {
@@ -186,9 +209,10 @@ static aq_status check_attend(const nest_check *c, const aq_stmt *s) {
     for (int k = 0; k < t->n_axes - 1; k++)
         if (c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].lanes)
             REFUSE(c, "%s has lanes on axis %s: expected on its last axis", t->name, c->n->axes.at[t->axes[k]].name);
-    if (s->merge && c->n->stmts.at[aq_check_loop_of(c, reduced[0])].lanes)
-        REFUSE(c, "%s merges along lanes: expected a loop without", t->name);
-    return AQ_OK;
+    const aq_stmt *loop = &c->n->stmts.at[aq_check_loop_of(c, reduced[0])];
+    if (s->merge && (loop->lanes || loop->warps || loop->mma))
+        REFUSE(c, "%s merges along lanes, warps or fragments: expected a loop without", t->name);
+    return check_fragments(c, s, reduced, 1);
 }
 
 aq_status aq_check_update(nest_check *c, const aq_stmt *s) {
@@ -228,7 +252,7 @@ static aq_status check_quantized_store(const nest_check *c, const aq_stmt *s, co
         REFUSE(c, "%s: the last subscript does not run over whole blocks: expected an axis in steps of 32", b->name);
     const aq_stmt *loop = &c->n->stmts.at[aq_check_loop_of(c, axis)];
     aq_dim extent = c->n->axes.at[axis].extent;
-    if (loop->step == 0 || (loop->lanes != 16 && loop->lanes != 32) || extent.sym || extent.k % 32 || c->n->axes.at[axis].limit)
+    if (loop->step == 0 || (loop->lanes != 16 && loop->lanes != 32) || loop->vec > 1 || aq_check_part(c, aq_check_loop_of(c, axis)) % 32 || extent.sym || extent.k % 32 || c->n->axes.at[axis].limit)
         REFUSE(c, "%s: quantize along axis %s: expected whole blocks in steps of 32 or more with 16 or 32 lanes", b->name,
                c->n->axes.at[axis].name);
     for (int k = 0; k < s->n_index - 1; k++)
@@ -239,6 +263,7 @@ static aq_status check_quantized_store(const nest_check *c, const aq_stmt *s, co
 
 aq_status aq_check_store(nest_check *c, const aq_stmt *s) {
     const aq_nest_buf *b = &c->n->bufs.at[s->buf];
+    AQ_TRY(aq_check_touch(c, s->buf, 1));
     if (b->role == AQ_BUF_IN || s->n_expr != 1 || s->n_index != b->type.rank)
         REFUSE(c, "store to %s: expected a writable buffer, one expression, %d subscripts", b->name, b->type.rank);
     uint8_t named[MAX_NEST_AXES] = {0};

@@ -170,6 +170,19 @@ static aq_status update(aq_text *t, const aq_nest *n, const aq_stmt *s) {
 
 static aq_status statements(aq_text *t, const aq_nest *n, aq_id first, int depth);
 
+static aq_status marks(aq_text *t, const aq_nest *n, const aq_stmt *s) {
+    const struct {
+        const char *word;
+        int number;
+    } mark[] = {{"lanes", s->lanes}, {"vec", s->vec}, {"warps", s->warps}, {"mma", s->mma}, {"stages", s->stages}};
+    for (size_t i = 0; i < sizeof mark / sizeof *mark; i++)
+        if (mark[i].number)
+            AQ_TRY(aq_text_add(t, " %s %d", mark[i].word, mark[i].number));
+    for (int i = 0; i < s->n_ring && i < 4; i++)
+        AQ_TRY(aq_text_add(t, "%s %s", i ? "," : "", buf_name(n, s->ring[i])));
+    return AQ_OK;
+}
+
 static aq_status loop(aq_text *t, const aq_nest *n, const aq_stmt *s, int depth) {
     if (s->kind == AQ_STMT_PHASE)
         AQ_TRY(aq_text_add(t, "phase {\n"));
@@ -177,8 +190,7 @@ static aq_status loop(aq_text *t, const aq_nest *n, const aq_stmt *s, int depth)
         AQ_TRY(aq_text_add(t, "%s %s", s->kind == AQ_STMT_TILES ? "tiles" : "for", axis_name(n, s->axis)));
         if (s->step)
             AQ_TRY(aq_text_add(t, " by %d", s->step));
-        if (s->lanes)
-            AQ_TRY(aq_text_add(t, " lanes %d", s->lanes));
+        AQ_TRY(marks(t, n, s));
         AQ_TRY(aq_text_add(t, " {\n"));
     }
     AQ_TRY(statements(t, n, s->first_child, depth + 1));

@@ -4,6 +4,38 @@
 
 static aq_status statements(aq_nest_reader *r, int depth, aq_id *first);
 
+/* `WORD N`; 0 where the word does not come. */
+static aq_status mark(aq_nest_reader *r, const char *word, int64_t most, int64_t *out) {
+    *out = 0;
+    return aq_scan_keyword(&r->s, word) ? aq_scan_whole(&r->s, 1, most, word, out) : AQ_OK;
+}
+
+static aq_status marks(aq_nest_reader *r, aq_stmt *s) {
+    int64_t k;
+    AQ_TRY(mark(r, "lanes", 1 << 10, &k));
+    s->lanes = (int16_t)k;
+    AQ_TRY(mark(r, "vec", 255, &k));
+    s->vec = (uint8_t)k;
+    AQ_TRY(mark(r, "warps", 255, &k));
+    s->warps = (uint8_t)k;
+    AQ_TRY(mark(r, "mma", 255, &k));
+    s->mma = (uint8_t)k;
+    AQ_TRY(mark(r, "stages", 255, &k));
+    s->stages = (uint8_t)k;
+    while (s->stages && r->s.at < r->s.n && aq_scan_more(&r->s) && r->s.text[r->s.at] != '{') {
+        if (s->n_ring == sizeof s->ring / sizeof *s->ring)
+            return aq_scan_fail(&r->s, "too many buffers of stages: expected at most 4");
+        aq_word name = aq_scan_name(&r->s);
+        aq_id buf = name.n ? aq_nest_find_buf(r->n, name) : 0;
+        if (!buf)
+            return aq_scan_fail(&r->s, "'%.*s' is no buffer: expected { or the buffers that are on their way in stages", AQ_SHOW(name));
+        s->ring[s->n_ring++] = buf;
+        if (!aq_scan_take(&r->s, ","))
+            break;
+    }
+    return AQ_OK;
+}
+
 static aq_status loop(aq_nest_reader *r, aq_stmt *s, int depth) {
     int64_t k;
     if (s->kind != AQ_STMT_PHASE)
@@ -12,10 +44,8 @@ static aq_status loop(aq_nest_reader *r, aq_stmt *s, int depth) {
         AQ_TRY(aq_scan_whole(&r->s, 1, 1 << 30, "step", &k));
         s->step = (int32_t)k;
     }
-    if (s->kind != AQ_STMT_PHASE && aq_scan_keyword(&r->s, "lanes")) {
-        AQ_TRY(aq_scan_whole(&r->s, 1, 1 << 10, "number of lanes", &k));
-        s->lanes = (int16_t)k;
-    }
+    if (s->kind != AQ_STMT_PHASE)
+        AQ_TRY(marks(r, s));
     AQ_TRY(aq_scan_expect(&r->s, "{", "before the body of a loop"));
     return statements(r, depth + 1, &s->first_child);
 }

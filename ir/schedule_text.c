@@ -1,15 +1,15 @@
 /* schedule_text.c: schedules as text and back: what stands between `schedule TARGET {` and `}`.
  *
- *   AXIS STEP [tiles|for|unroll|mma] ... [lanes [WIDTH]] ;     steps outer to inner, at most 3; a width left out is the innermost step
- *   VALUE [inline|tile|phase|late] [in reg|local|scratch] [stages N] [swizzle N] ;     VALUE with or without its %
- *   split N ;    warps A B ;
+ *   AXIS STEP [tiles|for|unroll|warps|mma] ... [lanes [WIDTH] [vec N]] ;     steps outer to inner, at most 3; a width left out is the innermost step
+ *   VALUE [inline|tile|phase|late] [in reg|local|scratch] [stages N] ;     VALUE with or without its sigil
+ *   split N ;
  * An axis is told from a value by what follows it: a number or `lanes`. The text may also carry its own `schedule TARGET {` and `}`. */
 #include "ir/nest.h"
 #include "ir/scan.h"
 
 #include <string.h>
 
-static const char *const role_names[] = {"", "tiles", "for", "lanes", "unroll", "mma"};
+static const char *const role_names[] = {"", "tiles", "for", "unroll", "warps", "mma"};
 static const char *const made_names[] = {"", "inline", "tile", "phase", "late"};
 static const char *const kept_names[] = {"", "reg", "local", "scratch"};
 enum { ROLES = AQ_ROLE_MMA, MADES = AQ_MADE_LATE, KEPTS = AQ_KEPT_SCRATCH };
@@ -19,13 +19,13 @@ static aq_status print_axis(const aq_axis_plan *a, aq_text *t) {
     int32_t last = 0;
     for (int i = 0; i < 3 && a->step[i]; i++) {
         AQ_TRY(aq_text_add(t, " %d", a->step[i]));
-        if (a->role[i] && a->role[i] <= ROLES && a->role[i] != AQ_ROLE_LANES)
+        if (a->role[i] && a->role[i] <= ROLES)
             AQ_TRY(aq_text_add(t, " %s", role_names[a->role[i]]));
         last = a->step[i];
     }
     if (a->lanes)
         AQ_TRY(aq_text_add(t, a->lanes == last ? " lanes" : " lanes %d", a->lanes));
-    return AQ_OK;
+    return a->vec ? aq_text_add(t, " vec %d", a->vec) : AQ_OK;
 }
 
 static aq_status print_value(const aq_value_plan *v, aq_text *t) {
@@ -34,9 +34,7 @@ static aq_status print_value(const aq_value_plan *v, aq_text *t) {
         AQ_TRY(aq_text_add(t, " %s", made_names[v->made]));
     if (v->kept && v->kept <= KEPTS)
         AQ_TRY(aq_text_add(t, " in %s", kept_names[v->kept]));
-    if (v->stages)
-        AQ_TRY(aq_text_add(t, " stages %d", v->stages));
-    return v->swizzle ? aq_text_add(t, " swizzle %d", v->swizzle) : AQ_OK;
+    return v->stages ? aq_text_add(t, " stages %d", v->stages) : AQ_OK;
 }
 
 aq_status aq_print_schedule(const aq_schedule *s, aq_text *out) {
@@ -49,11 +47,7 @@ aq_status aq_print_schedule(const aq_schedule *s, aq_text *out) {
         AQ_TRY(aq_text_add(out, "%s", between));
         AQ_TRY(print_value(&s->value[i], out));
     }
-    if (s->split) {
-        AQ_TRY(aq_text_add(out, "%ssplit %d", between, s->split));
-        between = "; ";
-    }
-    return s->warps[0] || s->warps[1] ? aq_text_add(out, "%swarps %d %d", between, s->warps[0], s->warps[1]) : AQ_OK;
+    return s->split ? aq_text_add(out, "%ssplit %d", between, s->split) : AQ_OK;
 }
 
 /* The row of `names` that comes next, 0 if none does. */
@@ -83,9 +77,9 @@ static aq_status read_axis(aq_scan *s, aq_arena *arena, aq_word name, aq_schedul
         *s = before;
         AQ_TRY(aq_scan_whole(s, 1, 1 << 30, "step", &k));
         a->step[n] = (int32_t)k;
-        a->role[n] = (uint8_t)choice(s, role_names, AQ_ROLE_FOR);
-        if (!a->role[n])
-            a->role[n] = (uint8_t)(aq_scan_keyword(s, "unroll") ? AQ_ROLE_UNROLL : aq_scan_keyword(s, "mma") ? AQ_ROLE_MMA : 0);
+        a->role[n] = (uint8_t)choice(s, role_names, ROLES);
+        if (a->role[n] >= AQ_ROLE_WARPS && (n == 0 || a->step[n - 1] % a->step[n]))
+            return aq_scan_fail(s, "%s of %d: expected a step before it that this one divides", role_names[a->role[n]], a->step[n]);
         n++;
     }
     if (!aq_scan_keyword(s, "lanes"))
@@ -99,6 +93,10 @@ static aq_status read_axis(aq_scan *s, aq_arena *arena, aq_word name, aq_schedul
     if (k < 1 || k > 1024 || (n && a->step[n - 1] % k))
         return aq_scan_fail(s, "lanes %lld do not divide the step of %d: expected 1 to 1024 that do", (long long)k, n ? a->step[n - 1] : 0);
     a->lanes = (int16_t)k;
+    if (!aq_scan_keyword(s, "vec"))
+        return AQ_OK;
+    AQ_TRY(aq_scan_whole(s, 1, 64, "number of elements side by side", &k));
+    a->vec = (int16_t)k;
     return AQ_OK;
 }
 
@@ -112,9 +110,7 @@ static aq_status read_value(aq_scan *s, aq_arena *arena, aq_word name, aq_schedu
         return aq_scan_fail(s, "unknown place: expected in reg, in local or in scratch");
     if (aq_scan_keyword(s, "stages"))
         AQ_TRY(small(s, "number of stages", &v->stages));
-    if (aq_scan_keyword(s, "swizzle"))
-        AQ_TRY(small(s, "swizzle", &v->swizzle));
-    if (!v->made && !v->kept && !v->stages && !v->swizzle)
+    if (!v->made && !v->kept && !v->stages)
         return aq_scan_fail(s, "nothing is said of %s: expected steps, or inline, tile, phase, late, in ..", v->value);
     return AQ_OK;
 }
@@ -128,15 +124,11 @@ static aq_status read_item(aq_scan *s, aq_arena *arena, aq_schedule *out) {
         return read_value(s, arena, (aq_word){name.at + 1, name.n - 1}, out);
     name = aq_scan_word(s);
     if (!name.n)
-        return aq_scan_fail(s, "no name: expected an axis, a value, split or warps");
+        return aq_scan_fail(s, "no name: expected an axis, a value or split");
     if (aq_word_is(name, "split")) {
         AQ_TRY(aq_scan_whole(s, 1, 1 << 30, "split", &k));
         out->split = (int32_t)k;
         return AQ_OK;
-    }
-    if (aq_word_is(name, "warps")) {
-        AQ_TRY(small(s, "number of warps", &out->warps[0]));
-        return small(s, "number of warps", &out->warps[1]);
     }
     aq_scan before = *s;
     int is_axis = aq_scan_number(s, &x, &whole) || aq_scan_keyword(s, "lanes");

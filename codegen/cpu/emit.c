@@ -257,6 +257,17 @@ static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleR
     return status;
 }
 
+/* Marks of a GPU change the order of sums, or promise what a CPU does not do. */
+static aq_status check_marks(const aq_nest *n) {
+    for (aq_id i = 1; i < n->stmts.n; i++) {
+        const aq_stmt *s = &n->stmts.at[i];
+        const char *mark = s->vec > 1 ? "vec" : s->warps ? "warps" : s->mma ? "mma" : s->stages ? "stages" : NULL;
+        if (mark)
+            return aq_fail(AQ_REFUSED, n->name, "%s on axis %s is a mark for a GPU: expected only lanes on a CPU", mark, n->axes.at[s->axis].name);
+    }
+    return AQ_OK;
+}
+
 static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, LLVMTargetMachineRef machine, unsigned char **out,
                           size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
     LLVMTargetDataRef layout = e->l->CreateTargetDataLayout(machine);
@@ -264,8 +275,10 @@ static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, L
     e->l->DisposeTargetData(layout);
     e->l->SetTarget(e->mod, "x86_64-unknown-linux-gnu");
     e->l->SetSourceFileName(e->mod, "aquila", 6);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        AQ_TRY(check_marks(nests[i]));
         AQ_TRY(emit_nest(e, nests[i], &local_bytes[i]));
+    }
     AQ_TRY(run_passes(e, machine));
     if (asm_text) {
         LLVMModuleRef copy = e->l->CloneModule(e->mod);

@@ -30,7 +30,7 @@ typedef struct pair {
 
 static const char *const targets[] = {"cpu:v4+bf16+vnni", "cpu:v3", "cpu:v4", "cpu:v4+vnni"};
 static uint8_t used[AQ_OP_COUNT];
-static long refused_nests, nests, runs;
+static long refused_nests, nests, runs, marked;
 
 static void broken(const pair *p, const char *link, const char *why) {
     static char reason[1024];
@@ -154,6 +154,28 @@ static void open_pair(pair *p, uint64_t seed) {
         broken(p, "lower", aq_error());
 }
 
+/* The same region under the marks of a GPU: the interpreter runs those nests too, and they mean the same. */
+static void check_marks(pair *p) {
+    aq_schedule *s = p->s;
+    aq_nest *n = p->n;
+    aq_target t;
+    aq_random random = aq_random_open(~p->seed + 1);
+    const char *why;
+    assert_int_equal(aq_target_parse("ref", &t), AQ_OK);
+    if (aq_schedule_random(&p->m, p->r.body, &t, &random, &p->s))
+        broken(p, "the schedule with marks", aq_error());
+    if (aq_lower(&p->m, p->r.body, p->s, "k", &p->r.arena, &p->n))
+        broken(p, "lower with marks", aq_error());
+    int is_marked = 0;
+    for (aq_id i = 1; i < p->n->stmts.n; i++)
+        is_marked |= p->n->stmts.at[i].warps || p->n->stmts.at[i].vec || p->n->stmts.at[i].mma || p->n->stmts.at[i].stages;
+    marked += is_marked;
+    if (is_marked && (why = region_compare(&p->r, p->n, region_run_ref, NULL, p->seed)))
+        broken(p, "graph = nest with marks", why);
+    p->s = s;
+    p->n = n;
+}
+
 static void close_pair(pair *p) {
     region_close(&p->r);
     aq_module_close(&p->m);
@@ -169,6 +191,8 @@ static void check_batch(uint64_t first, int n) {
         open_pair(&p[i], first + (uint64_t)i);
         if ((why = region_compare(&p[i].r, p[i].n, region_run_ref, NULL, p[i].seed)))
             broken(&p[i], "graph = nest", why);
+        if (p[i].seed % 4 == 1)
+            check_marks(&p[i]);
         is_in[i] = 1;
         nests++;
     }
@@ -203,8 +227,8 @@ static void random_regions_under_random_schedules(void **state) {
     for (int op = 1; op < AQ_OP_COUNT; op++)
         if (gen_can((aq_op)op) && !used[op])
             fail_msg("no region held %s", aq_op_of((aq_op)op)->name);
-    printf("%ld nests, %ld run as machine code, %ld refused by the emitter\n", nests, runs, refused_nests);
-    assert_true(refused_nests * 50 <= nests);
+    printf("%ld nests, %ld run as machine code, %ld refused by the emitter; %ld with marks of a GPU\n", nests, runs, refused_nests, marked);
+    assert_true(refused_nests * 50 <= nests && marked * 16 > nests);
 }
 
 int main(void) {

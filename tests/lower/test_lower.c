@@ -51,6 +51,18 @@ static const row rows[] = {
           "{dtype=a16}) }\n return %y }\n}",
      {"", "t 3; n 32 lanes 16", "t 2; n 64 lanes 16"},
      {1, 5}},
+    {"gate and up as a GPU has them: items of warps, fragments, operands through local memory in stages",
+     HEAD "weight @w1: bf16[64, 96]\n weight @w3: f16[64, 96]\n graph f(%x: f32[T, 96]) -> bf16[T, 64] {\n"
+          " %y = fused(%x, @w1, @w3) { yield (cast (mul (silu (dot %x, @w1 {spec=\"tk,nk->tn\"})), (dot %x, @w3 {spec=\"tk,nk->tn\"})) {dtype=bf16}) }\n"
+          " return %y }\n}",
+     {"t 32 tiles 16 warps 16 mma; n 32 tiles 16 warps 8 mma; d 32 for 16 mma; %x in local stages 3; @w1 in local stages 3; @w3 in local stages 3",
+      "t 3; n 4; d 64 32 warps lanes 4 vec 8; @w1 in reg stages 4", "t 2; n 64 16 warps lanes 16; d 3; %x in local", "t 5; n 7; d 13; @w1 in local; %x in local stages 2"},
+     {1, 16, 37}},
+    {"blocks with lanes, a lane a block",
+     HEAD "weight @w: q4_0[32, 256]\n graph f(%n: a16[T, 256]) -> f32[T, 32] {\n"
+          " %y = fused(%n, @w) { yield (dot %n, @w {spec=\"tk,nk->tn\"}) }\n return %y }\n}",
+     {"t 1; n 4; d 128 lanes 4 vec 32; @w in reg stages 4", "t 3; n 8 4 warps; d 256 128 warps lanes 2 vec 64"},
+     {1, 5}},
     {"projection and residual",
      HEAD "weight @wo: f32[40, 24]\n graph f(%x: f32[T, 40], %a: f32[T, 3, 8]) -> f32[T, 40] {\n"
           " %y = fused(%x, %a, @wo) { yield (add %x, (dot (merge %a), @wo {spec=\"tk,nk->tn\"})) }\n return %y }\n}",
@@ -90,7 +102,8 @@ static const row rows[] = {
     {"attention",
      HEAD "state $k: f16[S, 2, 16]\n state $v: f16[S, 2, 24]\n graph f(%q: f32[T, 6, 16], %b: batch) -> f32[T, 6, 24] {\n"
           " %y = fused(%q, $k, $v, %b) { yield (attend %q, $k, $v, %b {causal, scale=0.25}) }\n return %y }\n}",
-     {"", "t 5; s 16 lanes", "t 4; j 1; s 64 lanes 16; f 8; e lanes 8", "split 64; t 2; s 32 lanes 16", "split 128; j 3; s 16 lanes 8"},
+     {"", "t 5; s 16 lanes", "t 4; j 1; s 64 lanes 16; f 8; e lanes 8", "split 64; t 2; s 32 lanes 16", "split 128; j 3; s 16 lanes 8",
+      "t 8 4 warps; s 32 16 warps; f 4; $k in reg stages 2"},
      {1, 2, 7, 12}},
     {"attention of all positions, merged and quantised",
      HEAD "state $k: f32[S, 1, 32]\n state $v: f32[S, 1, 32]\n graph f(%q: f32[T, 64], %b: batch) -> a16[T, 64] {\n"
@@ -150,10 +163,14 @@ static void schedules_that_do_not_fit_are_refused(void **state) {
     static const char *const bad[][2] = {
         {"z 3", "no axis is called z"},
         {"d 24", "steps of 32"},
-        {"n 32 mma", "matrix"},
+        {"n 96 24 mma", "mma 24"},
+        {"%x in local", "computed subscript"},
+        {"%g in local stages 3", ""},
+        {"%w in local", "plain numbers"},
+        {"%b in reg stages 2", "no `for` loop reads it"},
         {"%q phase", "no value of the region is called q"},
         {"%n phase in local", "local"},
-        {"warps 2 4", "warps"},
+        {"%n in reg stages 2", "stages are for what the region reads"},
         {"split 100", "split"},
         {"j 3; split 64", ""},
         {"r 48 lanes 16", "power of two"},

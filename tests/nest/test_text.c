@@ -65,6 +65,41 @@ static const char merge[] = /* parts of another result, a limit, a dim as a numb
     "  }\n"
     "}\n";
 
+static const char gate[] = /* the marks of a GPU, at the size they are for: more than 4096 numbers an item, 16 fragments a warp */
+    "nest gate(\n"
+    "  in %x: bf16[T, 4096],\n"
+    "  in %r: f32[T],\n"
+    "  in @w1: bf16[11008, 4096],\n"
+    "  out %h: bf16[T, 11008],\n"
+    "  out %n: f32[T],\n"
+    "  local %xs: bf16[128, 64],\n"
+    "  local %s1: bf16[128, 64]\n"
+    ") {\n"
+    "  axis t: T, f: 11008, d: 4096, e: 4096\n"
+    "  phase {\n"
+    "    tiles f by 128 warps 4 mma 8 {\n"
+    "      tiles t by 128 warps 2 mma 16 {\n"
+    "        acc %a sum [t, f]\n"
+    "        for d by 64 mma 16 stages 3 %xs, %s1 {\n"
+    "          store %xs[imod(t, 128), imod(d, 64)] = %x[t, d]\n"
+    "          store %s1[imod(f, 128), imod(d, 64)] = @w1[f, d]\n"
+    "          %a += dot(%xs[imod(t, 128), imod(d, 64)], %s1[imod(f, 128), imod(d, 64)])\n"
+    "        }\n"
+    "        store %h[t, f] = silu(mul(%a, %r[t]))\n"
+    "      }\n"
+    "    }\n"
+    "  }\n"
+    "  phase {\n"
+    "    tiles t by 1 {\n"
+    "      acc %s sum [t]\n"
+    "      for e by 1024 lanes 32 vec 8 warps 4 stages 4 {\n"
+    "        %s += mul(%x[t, e], %x[t, e])\n"
+    "      }\n"
+    "      store %n[t] = %s\n"
+    "    }\n"
+    "  }\n"
+    "}\n";
+
 typedef struct world {
     aq_module m;
     aq_arena arena;
@@ -99,19 +134,77 @@ static void nests_print_as_they_were_read(void **state) {
     open_world(&w);
     read_and_print(&w, qkv);
     read_and_print(&w, merge);
+    read_and_print(&w, gate);
     close_world(&w);
 }
 
-/* `from` becomes `to` in the qkv nest; the message must name the place and the reason. */
-static void broken(world *w, const char *from, const char *to, const char *place, const char *reason) {
+/* What decides the order of sums is in the class; what does not (stages, warps on other axes) is not. */
+static void marks_name_their_sum_class(void **state) {
+    (void)state;
+    static const char *const rows[][3] = {
+        {"for e", "for e", "mma16+lanes32v8.w4"},
+        {" stages 4", "", "mma16+lanes32v8.w4"},
+        {" vec 8 warps 4", "", "mma16+lanes32x32"},
+        {" lanes 32 vec 8", "", "mma16+seq.w4"},
+        {" mma 16 stages 3", " stages 2", "seq+lanes32v8.w4"},
+    };
+    world w;
+    open_world(&w);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[4096];
+        aq_nest *n;
+        const char *at = strstr(gate, rows[i][0]), *class;
+        int len = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - gate), gate, rows[i][1], at + strlen(rows[i][0]));
+        if (aq_read_nest(&w.m, &w.arena, "test.nest", text, (size_t)len, &n))
+            fail_msg("%s", aq_error());
+        assert_int_equal(aq_nest_sum_class(n, &w.arena, &class), AQ_OK);
+        assert_string_equal(class, rows[i][2]);
+    }
+    close_world(&w);
+}
+
+/* `from` becomes `to` in one of the nests; the message must name the place and the reason. */
+static void broken_in(world *w, const char *nest, const char *from, const char *to, const char *place, const char *reason) {
     char text[4096];
     aq_nest *n;
-    const char *at = strstr(qkv, from);
+    const char *at = strstr(nest, from);
     assert_non_null(at);
-    int len = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - qkv), qkv, to, at + strlen(from));
+    int len = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - nest), nest, to, at + strlen(from));
     assert_int_equal(aq_read_nest(&w->m, &w->arena, "test.nest", text, (size_t)len, &n), AQ_REFUSED);
     if (!strstr(aq_error(), place) || !strstr(aq_error(), reason))
         fail_msg("'%s' -> '%s' gave: %s\nwanted: %s .. %s", from, to, aq_error(), place, reason);
+}
+
+static void broken(world *w, const char *from, const char *to, const char *place, const char *reason) {
+    broken_in(w, qkv, from, to, place, reason);
+}
+
+static void marks_that_do_not_fit_are_refused(void **state) {
+    (void)state;
+    static const char *const rows[][3] = {
+        {"warps 4 mma 8", "warps 3 mma 8", "3 warps"},
+        {"warps 4 mma 8", "warps 64 mma 8", "64 warps"},
+        {"warps 4 mma 8", "warps 32 mma 4", "mma 4"},
+        {"t by 128 warps 2", "t by 128 warps 16", "64 warps a work item"},
+        {"warps 4 mma 8", "warps 4 mma 24", "mma 24"},
+        {"warps 4 mma 8", "warps 4", "mma on two axes"},
+        {"warps 4 mma 8", "lanes 32 mma 8", "mma 8"},
+        {"f by 128 warps 4 mma 8", "f by 128 stages 3", "stages 3"},
+        {"stages 3 %xs", "stages 1 %xs", "stages 1"},
+        {"stages 3 %xs", "stages 9 %xs", "stages 9"},
+        {"stages 3 %xs", "stages 3 %h", "neither loads nor stores"},
+        {"e by 1024 lanes 32 vec 8 warps 4 stages 4 {\n", "e by 1 stages 4 %n { store %n[t] = %s", "stored where it is loaded"},
+        {"stages 3 %xs", "stages 3 %r", "neither loads nor stores"},
+        {"stages 3 %xs", "stages 3 %nothing", "no buffer"},
+        {"lanes 32 vec 8", "vec 8", "behind lanes"},
+        {"lanes 32 vec 8", "lanes 32 vec 64", "divides the step of a warp"},
+        {"lanes 32 vec 8", "lanes 32 vec 6", "vec 6"},
+    };
+    world w;
+    open_world(&w);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        broken_in(&w, gate, rows[i][0], rows[i][1], "", rows[i][2]);
+    close_world(&w);
 }
 
 static void broken_nests_are_refused_at_their_place(void **state) {
@@ -157,11 +250,14 @@ static void schedules_print_as_they_were_read(void **state) {
         const char *text, *printed;
     } rows[] = {
         {"", ""},
-        {"t 64 tiles 6 unroll; n 96 32 lanes 16; d 32; %n phase in scratch; %rms late; split 256; warps 2 4", NULL},
+        {"t 64 tiles 6 unroll; n 96 32 lanes 16; d 32; %n phase in scratch; %rms late; split 256", NULL},
+        {"t 128 tiles 64 warps 16 mma; n 128 32 warps 8 mma; d 64 for 16 mma; @w in local stages 3", "t 128 tiles 64 warps 16 mma; n 128 32 warps 8 mma; "
+         "d 64 for 16 mma; %w in local stages 3"},
+        {"d 1024 256 warps lanes 32 vec 8; %wq in reg stages 4", NULL},
         {"n 32 lanes", NULL},
         {"d lanes 8", NULL},
         {"schedule cpu.v4 { t 1 ; rms late ; }", "t 1; %rms late"},
-        {"%x in local stages 3 swizzle 128", NULL},
+        {"%x in local stages 3", NULL},
     };
     aq_arena arena = {0};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -176,7 +272,7 @@ static void schedules_print_as_they_were_read(void **state) {
     }
     static const char *const bad[] = {"t",       "t 6 6 6 6", "n 32 lanes 5",       "t 0",           "t -1",
                                       "t 1.5",   "x never",   "x in air",           "t 1 t 2",       "split",
-                                      "warps 1", "; ;",       "schedule cpu { t 1", "%x stages 999", "schedule cpu { t 1 } t 2"};
+                                      "t 64 warps", "t 64 24 warps", "d 64 lanes 32 vec 65", "; ;",       "schedule cpu { t 1", "%x stages 999", "schedule cpu { t 1 } t 2"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         aq_schedule *s;
         if (aq_read_schedule(&arena, "test.aq", bad[i], strlen(bad[i]), &s) != AQ_REFUSED)
@@ -189,6 +285,8 @@ static void schedules_print_as_they_were_read(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nests_print_as_they_were_read),
+        cmocka_unit_test(marks_name_their_sum_class),
+        cmocka_unit_test(marks_that_do_not_fit_are_refused),
         cmocka_unit_test(broken_nests_are_refused_at_their_place),
         cmocka_unit_test(every_cut_of_a_nest_is_refused),
         cmocka_unit_test(schedules_print_as_they_were_read),
