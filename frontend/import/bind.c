@@ -82,13 +82,16 @@ static aq_naming naming_of(const aq_stored_list *stored) {
     return AQ_NAMINGS;
 }
 
-/* Left out without harm: inverse frequencies that old files store beside the weights (theta says the same), and an output that a tied
- * model stores once more. */
+/* Left out without harm: rotary frequencies that old files store beside the weights (theta says the same), and an output that a tied model
+ * stores once more. */
 static int is_redundant(const aq_config *c, aq_bytes name, uint32_t row, int found) {
-    static const char end[] = ".rotary_emb.inv_freq";
-    if (found)
-        return aq_tensor_rows[row].output && c->tied;
-    return name.n > sizeof end - 1 && memcmp(name.s + name.n - (sizeof end - 1), end, sizeof end - 1) == 0;
+    static const char *const ends[] = {".rotary_emb.inv_freq", "rope.freqs", "freqs_cis"};
+    for (size_t i = 0; !found && i < sizeof ends / sizeof *ends; i++) {
+        size_t n = strlen(ends[i]);
+        if (name.n >= n && memcmp(name.s + name.n - n, ends[i], n) == 0)
+            return 1;
+    }
+    return found && aq_tensor_rows[row].output && c->tied;
 }
 
 #define REFUSE(why, t, ...) aq_import_refuse(why, (t)->file, "tensor", (t)->name.s, (t)->name.n, __VA_ARGS__)
@@ -97,8 +100,9 @@ static aq_status check_tensor(const aq_config *c, const aq_stored *t, uint32_t r
     int64_t want[2];
     aq_tensor_shape(c, row, want);
     aq_dtype_kind kind = aq_dtype_of(t->dtype)->kind;
-    if (kind != AQ_KIND_FLOAT && kind != AQ_KIND_WEIGHT)
-        return REFUSE(AQ_WHY_TENSOR_KIND, t, "type %s: expected a floating-point or block-quantised type", aq_dtype_of(t->dtype)->name);
+    if (t->dtype == AQ_DTYPE_NONE || (kind != AQ_KIND_FLOAT && kind != AQ_KIND_WEIGHT))
+        return REFUSE(AQ_WHY_TENSOR_KIND, t, "type %s: expected a floating-point or block-quantised type",
+                      t->dtype ? aq_dtype_of(t->dtype)->name : "unknown (of integers, or of 8 bits)");
     if (want[1] == 0 && kind != AQ_KIND_FLOAT)
         return REFUSE(AQ_WHY_TENSOR_NORM, t, "type %s: expected a floating-point type for the weight of a norm", aq_dtype_of(t->dtype)->name);
     int rank = want[1] ? 2 : 1;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """torch_forms.py: tiny models in every form of a checkpoint folder, with reference logits. Packages: torch, transformers 5, safetensors, numpy.
 
-Makes tests/data/forms/NAME/ (a folder that aquila opens) and tests/data/forms.json: {"NAME": {"ids": [...], "logits": [...] (of the last position, f64
-arithmetic on the stored weights)}}. Weights are bf16 but where a name says otherwise, so the folders are small. Shapes are odd on purpose.
+Makes tests/data/forms/NAME/ (a folder that aquila opens) and tests/data/forms.json: {"NAME": {"folder", "context": positions to
+open it for, "ids": [...], "logits": [...] (of the last position, f64 arithmetic on the stored weights, rope in f32 as transformers does)}}. Weights are bf16 but where a name says otherwise, so the folders are small. Shapes are odd on purpose.
 
 The FlagAI form is not made by FlagAI: its tensors are those of a transformers model whose q and k rows are put from rotate-half into interleaved order,
 which is what FlagAI's rope on pairs (2i, 2i+1) needs; a second implementation of that forward pass below checks that both say the same.
@@ -50,6 +50,11 @@ def logits_of(model, ids):
         return model(torch.tensor([ids])).logits[0, -1].double().numpy()
 
 
+def answer(model, n):
+    ids = ids_of(n, model.config.vocab_size)
+    return {"ids": ids, "logits": [float("%.9g" % x) for x in logits_of(model, ids)]}
+
+
 def put(name, config, model, n=12):
     folder = os.path.join(FORMS, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,8 +62,7 @@ def put(name, config, model, n=12):
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, separators=(",", ":"))
         f.write("\n")
-    ids = ids_of(n, model.config.vocab_size)
-    reference[name] = {"ids": ids, "logits": [float("%.9g" % x) for x in logits_of(model, ids)]}
+    reference[name] = {"folder": name, "context": 64, **answer(model, n)}
     return folder
 
 
@@ -99,6 +103,8 @@ def hugging_face():
     for kind in ("linear", "dynamic"):
         model, config = make(5, rope_scaling={"type": kind, "factor": 4.0}, hidden_size=32, head_dim=8)
         save_file(state_of(model, torch.bfloat16), os.path.join(put(f"hf-{kind}", config, model, 24), "model.safetensors"))
+    # beyond the model's 64 positions the base depends on the length: aquila takes that of the context it was opened for
+    reference["hf-dynamic at 96"] = {"folder": "hf-dynamic", "context": 96, **answer(model, 96)}
 
     # f32, transposed and sliced: every second matrix is stored as its transpose, views of one storage; protocol 4
     model, config = make(6, torch.float32, hidden_size=24, num_attention_heads=3, num_key_value_heads=1, head_dim=8, intermediate_size=20, vocab_size=24)
