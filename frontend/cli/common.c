@@ -42,13 +42,13 @@ int aq_report(aq_status status, int verbose) {
     return (int)status;
 }
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, is_patient;
 static void (*volatile on_interrupt)(void *user);
 static void *volatile on_interrupt_user;
 
 static void handle_interrupt(int number) {
     (void)number;
-    if (interrupted++)
+    if (interrupted++ && !is_patient)
         _exit(AQ_INTERRUPTED);
     void (*call)(void *user) = on_interrupt;
     if (call)
@@ -65,6 +65,10 @@ void aq_signals_open(void) {
 
 int aq_interrupted(void) {
     return interrupted != 0;
+}
+
+void aq_interrupt_patiently(void) {
+    is_patient = 1;
 }
 
 void aq_interrupt_note(void) {

@@ -20,11 +20,12 @@ int aq_report(aq_status status, int verbose);
 /* May `stream` carry colours? A terminal, and NO_COLOR not set. */
 int aq_colours(FILE *stream);
 
-/* SIGINT: the first sets the flag, the second ends the program at once with 130. SIGPIPE is ignored: a closed pipe shows as a write error. */
+/* SIGINT: the first sets the flag, the second ends the program at once with 130, unless aq_interrupt_patiently was called. SIGPIPE is ignored: a closed pipe shows as a write error. */
 void aq_signals_open(void);
 int aq_interrupted(void);
 void aq_interrupt_note(void); /* as if SIGINT had come */
 void aq_interrupt_forget(void);
+void aq_interrupt_patiently(void); /* for a conversation: Ctrl-C pressed twice must not end it. Ctrl-\ still does */
 /* Called in the signal handler as well (say, to stop a running step); NULL for none. */
 void aq_interrupt_call(void (*call)(void *user), void *user);
 

@@ -5,7 +5,6 @@
 #include "frontend/cli/common.h"
 #include "ir/memory.h"
 
-#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,16 +49,6 @@ static aq_status choose_template(const aq_subject *s, aq_prompt *p) {
     return aq_chat_template_open(p->arena, &c, &p->template);
 }
 
-/* What was taken from the table of known models, with -v. */
-static void say_known(const aq_subject *s, const aq_prompt *p) {
-    const aq_args *a = s->args;
-    if (!s->known)
-        return;
-    aq_say(a, 1, "%s (aquila show models): template %s, temperature %g, top-k %" PRId64 ", top-p %g, sampling %s, at most %" PRId64 " new tokens", s->known->name, p->template.name,
-           a->at[AQ_OPT_TEMPERATURE].real, aq_arg_number(a, AQ_OPT_TOP_K), a->at[AQ_OPT_TOP_P].real, aq_arg_text(a, AQ_OPT_SAMPLING),
-           aq_arg_number(a, AQ_OPT_MAX_NEW));
-}
-
 aq_status aq_prompt_open(const aq_subject *s, aq_arena *arena, aq_prompt *p) {
     *p = (aq_prompt){.arena = arena};
     p->system = aq_arg_text(s->args, AQ_OPT_SYSTEM);
@@ -68,7 +57,6 @@ aq_status aq_prompt_open(const aq_subject *s, aq_arena *arena, aq_prompt *p) {
     int is_none = !strcmp(p->template.name, "none"), is_aquila2 = aq_arg_number(s->args, AQ_OPT_SAMPLING) == SAMPLING_AQUILA2;
     p->drop_space = (p->template.flags & AQ_CHAT_COLON) || (is_aquila2 && !is_none);
     p->after = is_aquila2 && !is_none ? " " : NULL;
-    say_known(s, p);
     return collect_stops(s, p);
 }
 
@@ -85,24 +73,38 @@ aq_status aq_prompt_add(aq_prompt *p, aq_chat_role role, const char *text, size_
     return AQ_OK;
 }
 
+/* Leaves out what does not fit. What was left out before stays out, and when more must go, a quarter of the room is made: else every turn of
+ * a long conversation would begin anew and nothing of it could stay in the cache. */
+static aq_status cut_history(const aq_subject *s, aq_prompt *p, aq_arena *arena, size_t budget, aq_chat_request *request) {
+    uint32_t first = 0;
+    aq_chat_request cut = *request;
+    p->first = p->first < p->messages.n ? p->first : 0;
+    AQ_TRY(aq_chat_cut(arena, request, p->first, &cut));
+    AQ_TRY(aq_chat_fit(s->tokenizer, &cut, budget, &first));
+    if (first && (!p->keep_room || aq_chat_fit(s->tokenizer, request, budget - budget / 4, &p->first) != AQ_OK))
+        AQ_TRY(aq_chat_fit(s->tokenizer, request, budget, &p->first));
+    AQ_TRY(aq_chat_cut(arena, request, p->first, &cut));
+    p->cut = request->n_messages - cut.n_messages;
+    *request = cut;
+    return AQ_OK;
+}
+
 aq_status aq_prompt_encode(const aq_subject *s, aq_prompt *p, size_t budget) {
     if (!s->tokenizer)
         return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER, or --prompt-ids", s->args->operand[0]);
-    aq_chat_request request = {&p->template, p->system, p->instruction, p->messages.at, p->messages.n, p->after}, cut;
+    aq_arena *arena = p->scratch ? p->scratch : p->arena;
+    aq_chat_request request = {&p->template, p->system, p->instruction, p->messages.at, p->messages.n, p->after};
     aq_chat_text text = {0};
-    uint32_t first = 0;
+    aq_status status = AQ_OK;
     p->cut = 0;
-    if (budget && p->messages.n > 1) {
-        AQ_TRY(aq_chat_fit(s->tokenizer, &request, budget, &first));
-        AQ_TRY(aq_chat_cut(p->arena, &request, first, &cut));
-        p->cut = request.n_messages - cut.n_messages;
-        request = cut;
-    }
-    aq_status status = aq_chat_render(p->arena, &request, &text);
+    if (budget && p->messages.n > 1)
+        status = cut_history(s, p, arena, budget, &request);
+    if (status == AQ_OK)
+        status = aq_chat_render(arena, &request, &text);
     if (status == AQ_REFUSED && p->place)
         return aq_fail_prefix(status, p->place);
     AQ_TRY(status);
-    AQ_TRY(aq_chat_join(p->arena, &text, &p->text));
+    AQ_TRY(aq_chat_join(arena, &text, &p->text));
     p->ids.n = 0;
     return aq_chat_encode(s->tokenizer, &text, &p->ids);
 }

@@ -18,6 +18,9 @@ typedef struct aq_prompt {
     uint32_t n_stop_ids, n_stops;
     const char *place;   /* the file that the messages came from, or NULL */
     uint32_t cut;        /* messages that the last encoding left out */
+    uint32_t first;      /* where the history begins that still fits; 0 after messages were taken away */
+    int keep_room;       /* a conversation: leave out more at once than needed, so that the next turns find theirs in the cache */
+    aq_arena *scratch;   /* of one encoding (text); NULL: arena */
     aq_bytes *stops;
 } aq_prompt;
 

@@ -37,6 +37,13 @@ static aq_status open_tokenizer(aq_subject *s) {
     return AQ_OK;
 }
 
+static int has_option(const aq_verb *verb, aq_option_id id) {
+    for (const uint8_t *o = verb->options; *o != AQ_OPT_NONE; o++)
+        if (*o == id)
+            return 1;
+    return 0;
+}
+
 /* Options that were not given have the values that belong to the model's name. */
 static aq_status take_defaults(aq_subject *s) {
     const struct {
@@ -58,6 +65,10 @@ static aq_status take_defaults(aq_subject *s) {
         v->n = 0; /* nobody gave it */
     }
     s->args = own;
+    if (own->verb && has_option(own->verb, AQ_OPT_TEMPLATE))
+        aq_say(own, 1, "%s (aquila show models): template %s%s, temperature %g, top-k %" PRId64 ", top-p %g, sampling %s, at most %" PRId64 " new tokens", s->known->name,
+               s->known->template, s->checkpoint.chat_template ? " where its own is not known" : "", own->at[AQ_OPT_TEMPERATURE].real,
+               aq_arg_number(own, AQ_OPT_TOP_K), own->at[AQ_OPT_TOP_P].real, aq_arg_text(own, AQ_OPT_SAMPLING), aq_arg_number(own, AQ_OPT_MAX_NEW));
     return AQ_OK;
 }
 

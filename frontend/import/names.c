@@ -60,6 +60,6 @@ const aq_known_model *aq_known_model_find(const char *name) {
 }
 
 const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
-    const aq_known_model *found = own_name ? aq_known_model_find(own_name) : NULL;
-    return found || !path ? found : aq_known_model_find(path);
+    const aq_known_model *found = path ? aq_known_model_find(path) : NULL;
+    return found || !own_name ? found : aq_known_model_find(own_name);
 }

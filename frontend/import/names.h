@@ -23,8 +23,8 @@ const aq_known_model *aq_known_model_find(const char *name);
 /* The row whose name is name[0..n), case and -, _ and spaces aside, nothing behind it; NULL if there is none. */
 const aq_known_model *aq_known_model_exact(const char *name, size_t n);
 
-/* The row of a checkpoint: by the name that it gives itself (general.name, name, _name_or_path), else by its path's last part; of
- * NAME:random by NAME. Both may be "" or NULL. */
+/* The row of a checkpoint: by its path's last part (of NAME:random by NAME), else by the name that it gives itself (general.name, name,
+ * _name_or_path): that is often the name of what it was made from. Both may be "" or NULL. */
 const aq_known_model *aq_known_model_of(const char *own_name, const char *path);
 
 #endif

@@ -44,7 +44,8 @@ static void test_matching(void **state) {
     assert_string_equal(aq_known_model_exact("AquilaChat2-7B-16K", 14)->name, "AquilaChat2-7B");
     assert_null(aq_known_model_exact("aquila-7b ", 10));
     assert_string_equal(aq_known_model_of("whatever", "a/AquilaChat-7B")->name, "AquilaChat-7B");
-    assert_string_equal(aq_known_model_of("Aquila-33B", "a/AquilaChat-7B")->name, "Aquila-33B");
+    assert_string_equal(aq_known_model_of("Aquila-7B", "a/AquilaChat-7B")->name, "AquilaChat-7B");
+    assert_string_equal(aq_known_model_of("BAAI/AquilaChat-7B", "a/model.gguf")->name, "AquilaChat-7B");
     assert_null(aq_known_model_of(NULL, NULL));
 }
 
