@@ -1,6 +1,7 @@
 /* engine.c: opens a MODEL in steps: checkpoint, plan (cache or compile), weights, session; each step's time is kept. */
 #include "frontend/engine.h"
 
+#include "frontend/cache.h"
 #include "frontend/compile.h"
 #include "frontend/engine_ref.h"
 #include "frontend/import/made.h"
@@ -32,6 +33,7 @@ struct aq_engine {
     aq_engine_times times;
     aq_compile_report report;
     aq_engine_options o;
+    int packed; /* something was packed just now */
 };
 
 static void say(const aq_engine *e, const char *what, uint64_t done, uint64_t all) {
@@ -131,8 +133,10 @@ static int take_cached(aq_engine *e, const char *path, const char *key) {
     if (aq_file_kind(path) != 1 || aq_rt_plan_load(path, &e->plan) != AQ_OK)
         return 0;
     p = aq_rt_plan_tables(e->plan);
-    if (!strcmp(p->options, key))
+    if (!strcmp(p->options, key)) {
+        aq_file_touch(path);
         return 1;
+    }
     aq_rt_plan_close(e->plan);
     e->plan = NULL;
     return 0;
@@ -189,7 +193,25 @@ static void fill_limits(aq_engine *e) {
         e->limits.batch = e->limits.outputs;
 }
 
-static void bind_progress(void *user, uint64_t done, uint64_t all) { say(user, "packing weights", done, all); }
+static void bind_progress(void *user, uint64_t done, uint64_t all) {
+    aq_engine *e = user;
+    e->packed = 1;
+    say(e, "packing weights", done, all);
+}
+
+/* Before minutes of packing: what does not fit would be read from the disk for every token, or end in the kernel killing us. Pages of files count as
+ * free, so packed weights that lie in memory already do not count against themselves. */
+static aq_status check_memory(const aq_engine *e) {
+    aq_rt_memory m;
+    uint64_t free = e->o.memory_limit ? e->o.memory_limit : aq_mem_available();
+    AQ_TRY(aq_engine_memory(e, &e->limits, &m));
+    uint64_t weights = m.weights_packed + m.weights_mapped;
+    if (weights + m.total <= free)
+        return AQ_OK;
+    return aq_fail(AQ_NO_MEMORY, e->c.path, "needs %.2f GiB (weights %.2f, session %.2f with a context of %" PRId64 "): %.2f GiB are free "
+                   "(a smaller --weights-type or --context takes less; --memory-limit 0 tries all the same)",
+                   (double)(weights + m.total) / 0x1p30, (double)weights / 0x1p30, (double)m.total / 0x1p30, e->limits.context, (double)free / 0x1p30);
+}
 
 static aq_status bind_and_open(aq_engine *e) {
     const char *packed = NULL;
@@ -199,8 +221,11 @@ static aq_status bind_and_open(aq_engine *e) {
         if (aq_file_make_folder(packed) != AQ_OK)
             packed = NULL;
     }
+    AQ_TRY(check_memory(e));
     AQ_TRY(aq_rt_weights_bind(e->plan, tensor_source, &e->c, packed, e->limits.threads, bind_progress, e, &e->weights));
     e->times.bind_ns = aq_clock_ns() - start;
+    if (e->o.cache && e->o.cache_limit && (e->packed || e->times.compile_ns))
+        (void)aq_cache_trim(e->o.cache, e->o.cache_limit);
     start = aq_clock_ns();
     AQ_TRY(aq_rt_session_open(e->plan, e->weights, &e->limits, &e->session));
     e->times.session_ns = aq_clock_ns() - start;
@@ -296,6 +321,7 @@ aq_rt_session *aq_engine_session(const aq_engine *e) { return e->session; }
 const aq_rt_plan *aq_engine_plan(const aq_engine *e) { return e->plan; }
 const aq_rt_limits *aq_engine_limits(const aq_engine *e) { return &e->limits; }
 const aq_engine_times *aq_engine_timing(const aq_engine *e) { return &e->times; }
+const char *aq_engine_note(const aq_engine *e) { return e->weights ? aq_rt_weights_note(e->weights) : NULL; }
 const aq_compile_report *aq_engine_report(const aq_engine *e) { return &e->report; }
 
 const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size) {
@@ -304,14 +330,22 @@ const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size) 
     return p ? p->bytes : e->made;
 }
 
+/* The plan alone cannot say which weights will be used where they are. */
+static aq_status memory_of(const aq_engine *e, const aq_rt_plan *p, const aq_rt_limits *limits, aq_rt_memory *out) {
+    AQ_TRY(aq_rt_memory_of(p, limits, out));
+    if (!e->checkpoint_open)
+        return AQ_OK;
+    return aq_rt_weights_measure(p, tensor_source, (void *)(uintptr_t)&e->c, &out->weights_packed, &out->weights_mapped);
+}
+
 aq_status aq_engine_memory(const aq_engine *e, const aq_rt_limits *limits, aq_rt_memory *out) {
     aq_rt_plan *made;
     if (e->plan)
-        return aq_rt_memory_of(e->plan, limits, out);
+        return memory_of(e, e->plan, limits, out);
     if (!e->made)
         return aq_fail(AQ_USAGE, NULL, "target ref has no plan to tell its memory: expected a target that code is made for");
     AQ_TRY(aq_rt_plan_from_memory("compiled", e->made, e->made_size, &made)); /* compile_only: just made, and not opened */
-    aq_status status = aq_rt_memory_of(made, limits, out);
+    aq_status status = memory_of(e, made, limits, out);
     aq_rt_plan_close(made);
     return status;
 }

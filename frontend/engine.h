@@ -18,6 +18,8 @@ typedef struct aq_engine_options {
     uint32_t n_lora;
     const char *lora_mode;            /* "merge" into the weights, "dots" beside them; NULL: dots where an adapted matrix ends in a block type */
     const char *cache;                /* folder; NULL = none */
+    uint64_t cache_limit;             /* bytes the cache may hold when something was put into it; 0 = any */
+    uint64_t memory_limit;            /* bytes that weights and session may take; 0 = what the machine has free; UINT64_MAX = do not look */
     int64_t context;                  /* positions of a sequence; 0 = min(model's maximum, 4096) */
     int64_t batch, outputs, sequences; /* 0 = 512, 1, 1 */
     int threads;                      /* 0 = one a core */
@@ -49,8 +51,10 @@ const aq_rt_plan *aq_engine_plan(const aq_engine *e);          /* NULL on ref */
 const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size);
 const aq_rt_limits *aq_engine_limits(const aq_engine *e);
 const aq_engine_times *aq_engine_timing(const aq_engine *e);
+const char *aq_engine_note(const aq_engine *e);                /* why packed weights were not kept; NULL if there is nothing to say */
 const aq_compile_report *aq_engine_report(const aq_engine *e); /* zeros where nothing was compiled */
-/* Bytes by kind as `memory` prints them; exact before and after opening a session. */
+/* Bytes by kind as `memory` prints them; exact before and after opening a session. weights_packed: in a file of the cache (mapped; the kernel may
+ * throw pages out and read them again), or in memory without one. */
 AQ_MUST_USE aq_status aq_engine_memory(const aq_engine *e, const aq_rt_limits *limits, aq_rt_memory *out);
 
 #endif

@@ -254,6 +254,11 @@ static aq_status finish(reader *r, const char *weights) {
 
 /* ---- files ---- */
 
+static int ends(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n > m && !strcmp(s + n - m, end);
+}
+
 /* path is a folder, or a file with the settings beside it. */
 static aq_status find_files(reader *r, const char *path, const char **weights) {
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
@@ -280,7 +285,7 @@ aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale) {
     AQ_TRY(find_files(&r, path, &weights));
     AQ_TRY(read_config(&r));
     AQ_TRY(aq_import_map(c, weights, &file));
-    AQ_TRY(aq_safetensors_read(&c->arena, weights, file, &r.stored));
+    AQ_TRY((ends(weights, ".safetensors") ? aq_safetensors_read : aq_torch_read)(&c->arena, weights, file, &r.stored));
     for (uint32_t i = 0; i < r.stored.n; i++)
         AQ_TRY(put(&r, &r.stored.at[i]));
     return finish(&r, weights);

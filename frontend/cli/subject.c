@@ -5,6 +5,7 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/switches.h"
 #include "frontend/cli/values.h"
+#include "frontend/cli/values.h"
 #include "ir/clock.h"
 
 #include <inttypes.h>
@@ -14,17 +15,27 @@
 #include <unistd.h>
 
 /* --cache, AQ_CACHE, the user's cache folder; NULL for none. */
-static aq_status find_cache(aq_subject *s) {
-    const char *given = aq_arg_text(s->args, AQ_OPT_CACHE), *base = aq_switch(AQ_SWITCH_XDG_CACHE_HOME), *home = aq_switch(AQ_SWITCH_HOME);
+aq_status aq_cache_folder(const aq_args *args, aq_arena *arena, const char **out) {
+    const char *given = aq_arg_text(args, AQ_OPT_CACHE), *base = aq_switch(AQ_SWITCH_XDG_CACHE_HOME), *home = aq_switch(AQ_SWITCH_HOME);
     given = given ? given : aq_switch(AQ_SWITCH_AQ_CACHE);
     if (given && !strcmp(given, "none"))
         return AQ_OK;
     if (given)
-        s->cache = given;
+        *out = given;
     else if (base)
-        return aq_arena_format(&s->arena, &s->cache, "%s/aquila", base);
+        return aq_arena_format(arena, out, "%s/aquila", base);
     else if (home)
-        return aq_arena_format(&s->arena, &s->cache, "%s/.cache/aquila", home);
+        return aq_arena_format(arena, out, "%s/.cache/aquila", home);
+    return AQ_OK;
+}
+
+aq_status aq_cache_limit(uint64_t *out) {
+    const char *given = aq_switch(AQ_SWITCH_AQ_CACHE_LIMIT);
+    int64_t bytes = (int64_t)64 << 30;
+    *out = (uint64_t)bytes;
+    if (given && aq_value_bytes("cache-limit", given, &bytes) != AQ_OK)
+        return aq_fail(AQ_USAGE, NULL, "AQ_CACHE_LIMIT: %.60s: expected a size such as 64GiB", given);
+    *out = (uint64_t)bytes;
     return AQ_OK;
 }
 
@@ -82,7 +93,8 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
         return aq_fail(AQ_USAGE, NULL, "%s: a plan holds no weights: expected --weights MODEL", model);
     if (is_plan && (aq_arg_given(args, AQ_OPT_TARGET) || aq_arg_given(args, AQ_OPT_ACTIVATIONS)))
         return aq_fail(AQ_USAGE, NULL, "%s: a plan has its target and its activations: expected no --target, no --activations", model);
-    AQ_TRY(find_cache(s));
+    AQ_TRY(aq_cache_folder(args, &s->arena, &s->cache));
+    AQ_TRY(aq_cache_limit(&s->cache_limit));
     const char *from = is_plan ? weights : model;
     if (aq_model_is_random(from)) {
         AQ_TRY(aq_arena_string(&s->arena, from, strcspn(from, ":"), &name));
@@ -121,6 +133,8 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .n_lora = args->at[AQ_OPT_LORA].n_list,
         .lora_mode = aq_arg_text(args, AQ_OPT_LORA_MODE),
         .cache = needs->fresh ? NULL : s->cache,
+        .cache_limit = s->cache_limit,
+        .memory_limit = !aq_arg_given(args, AQ_OPT_MEMORY_LIMIT) ? 0 : aq_arg_number(args, AQ_OPT_MEMORY_LIMIT) ? (uint64_t)aq_arg_number(args, AQ_OPT_MEMORY_LIMIT) : UINT64_MAX,
         .context = aq_arg_given(args, AQ_OPT_CONTEXT) ? aq_arg_number(args, AQ_OPT_CONTEXT) : needs->context,
         .batch = aq_arg_given(args, AQ_OPT_BATCH) || !needs->batch ? aq_arg_number(args, AQ_OPT_BATCH) : needs->batch,
         .outputs = needs->outputs,
@@ -138,6 +152,8 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
     s->engine = NULL;
     aq_status status = aq_engine_open(s->model, &options, &s->engine);
     progress(s, "", 1, 1);
+    if (status == AQ_OK && aq_engine_note(s->engine))
+        aq_say(args, 0, "%s", aq_engine_note(s->engine));
     return status;
 }
 

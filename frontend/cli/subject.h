@@ -16,6 +16,7 @@ typedef struct aq_subject {
     aq_engine *engine;        /* NULL until started */
     const aq_known_model *known; /* what belongs to its name, or NULL: options that were not given come from there (args is then a copy) */
     const char *cache;        /* folder, or NULL */
+    uint64_t cache_limit;
     int64_t opened_ns;        /* clock when opening began */
 } aq_subject;
 
@@ -31,6 +32,10 @@ AQ_MUST_USE aq_status aq_subject_open(const aq_args *args, const char *model, aq
 /* The engine. Starting again closes the one before. */
 AQ_MUST_USE aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs);
 void aq_subject_close(aq_subject *s);
+
+/* The folder of plans and packed weights: --cache, AQ_CACHE, the user's; *out stays NULL for none. AQ_CACHE_LIMIT in bytes. */
+AQ_MUST_USE aq_status aq_cache_folder(const aq_args *args, aq_arena *arena, const char **out);
+AQ_MUST_USE aq_status aq_cache_limit(uint64_t *out);
 
 /* Cores this process may use. */
 int aq_core_count(void);

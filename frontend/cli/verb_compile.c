@@ -2,6 +2,7 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/subject.h"
+#include "ir/memory.h"
 #include "ir/plan.h"
 
 #include <inttypes.h>
@@ -104,6 +105,7 @@ static aq_status print_memory(const aq_args *a, const aq_rt_limits *l, const aq_
         printf("context %" PRId64 ", sequences %" PRId64 ", tokens a step %" PRId64 ", threads %d\n", l->context, l->sequences, l->batch, l->threads);
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             printf("%-15s %16" PRIu64 " bytes\n", rows[i].name, rows[i].bytes);
+        printf("free now        %16" PRIu64 " bytes\n", aq_mem_available());
         return AQ_OK;
     }
     cJSON *o = cJSON_CreateObject();
@@ -116,6 +118,7 @@ static aq_status print_memory(const aq_args *a, const aq_rt_limits *l, const aq_
         snprintf(name, sizeof name, "%s_bytes", rows[i].name);
         aq_json_set_int(o, name, (int64_t)rows[i].bytes);
     }
+    aq_json_set_int(o, "free_bytes", (int64_t)aq_mem_available());
     return aq_json_print(o);
 }
 

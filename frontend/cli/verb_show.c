@@ -3,6 +3,7 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/models.h"
+#include "frontend/cli/show_cache.h"
 #include "frontend/cli/show_plan.h"
 #include "frontend/cli/tables.h"
 #include "frontend/import/names.h"
@@ -132,6 +133,8 @@ static aq_status print_model_json(const aq_args *a, const aq_checkpoint *c) {
 
 aq_status aq_verb_show(const aq_args *a) {
     const char *what = a->operand[0];
+    if (!strcmp(what, "cache"))
+        return aq_cache_show(a);
     if (aq_table_exists(what))
         return aq_table_print(what, aq_arg_given(a, AQ_OPT_JSON));
     if (aq_file_kind(what) == 0 && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))

@@ -1,0 +1,168 @@
+/* test_cache.c: the folder of plans and packed weights: what an engine puts there, what is trimmed (the least recently used, leftovers, files of
+ * another version, old plans), what stays (the newest of each kind, what is none of ours), and that files in use may go. */
+#define _GNU_SOURCE
+#include "codegen/cpu/cpu.h"
+#include "frontend/cache.h"
+#include "frontend/engine.h"
+#include "ir/clock.h"
+#include "ir/memory.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/aq-cache-XXXXXX";
+
+static void path_of(const char *name, char *out, size_t room) { snprintf(out, room, "%s/%s", folder, name); }
+
+static void age(const char *path, int seconds) {
+    struct timespec t[2] = {{.tv_sec = (time_t)(aq_clock_unix_ns() / 1000000000) - seconds}, {.tv_sec = (time_t)(aq_clock_unix_ns() / 1000000000) - seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+}
+
+static void put(const char *name, int size, int seconds) {
+    char path[256], zeros[1000] = {0};
+    path_of(name, path, sizeof path);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0 && write(fd, zeros, (size_t)size) == size);
+    close(fd);
+    age(path, seconds);
+}
+
+static int there(const char *name) {
+    char path[256];
+    path_of(name, path, sizeof path);
+    return access(path, F_OK) == 0;
+}
+
+static uint32_t count(aq_cache_kind kind) {
+    aq_arena arena = {0};
+    aq_cache_items l = {0};
+    uint32_t n = 0;
+    assert_int_equal(aq_cache_list(folder, &arena, &l), AQ_OK);
+    for (uint32_t i = 0; i < l.n; i++)
+        n += l.at[i].kind == kind;
+    aq_arena_close(&arena);
+    return n;
+}
+
+static int set_up(void **state) {
+    char path[256];
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    path_of("plans", path, sizeof path);
+    return mkdir(path, 0700);
+}
+
+static int tear_down(void **state) {
+    char command[256];
+    (void)state;
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    assert_int_equal(aq_mem_open_blocks(), 0);
+    return system(command);
+}
+
+static void the_least_recently_used_goes(void **state) {
+    (void)state;
+    put("plans/a.aqp", 1000, 50);
+    put("plans/b.aqp", 1000, 40);
+    put("plans/c.aqp", 1000, 30);
+    put("plans/old.aqp", 10, 31 * 86400);
+    put("plans/d.aqp.tmp.1.0", 10, 10);
+    put("plans/e.aqp.tmp.1.0", 10, 4000);
+    put("plans/notes.txt", 10, 99 * 86400);
+    assert_int_equal(aq_cache_trim(folder, 1 << 20), 20);
+    assert_true(there("plans/a.aqp") && !there("plans/old.aqp") && there("plans/d.aqp.tmp.1.0") && !there("plans/e.aqp.tmp.1.0") && there("plans/notes.txt"));
+    assert_int_equal(aq_cache_trim(folder, 2500), 1000);
+    assert_true(!there("plans/a.aqp") && there("plans/b.aqp") && there("plans/c.aqp"));
+    assert_int_equal(aq_cache_trim(folder, 1), 1000);
+    assert_true(there("plans/c.aqp")); /* the newest stays */
+    assert_int_equal(aq_cache_trim("/no/such/folder", 1), 0);
+    assert_int_equal(count(AQ_CACHE_PLAN), 1);
+}
+
+static aq_engine *open_engine(const char *type) {
+    const aq_engine_options o = {.context = 64, .threads = 2, .weights_type = type, .cache = folder, .cache_limit = 8 << 20};
+    aq_engine *e;
+    if (aq_engine_open("tests/data/tiny-hf", &o, &e) != AQ_OK)
+        fail_msg("%s", aq_error());
+    assert_null(aq_engine_note(e));
+    return e;
+}
+
+static void packed_weights(void **state) {
+    const char *version, *path;
+    aq_cache_item item = {0};
+    struct stat before, after;
+    int current;
+    (void)state;
+    if (aq_cpu_llvm_version(&version, &path) != AQ_OK)
+        skip();
+    aq_engine *e = open_engine(NULL);
+    assert_int_equal(count(AQ_CACHE_WEIGHTS), 1);
+    aq_engine_close(e);
+    aq_arena arena = {0};
+    aq_cache_items l = {0};
+    assert_int_equal(aq_cache_list(folder, &arena, &l), AQ_OK);
+    for (uint32_t i = 0; i < l.n; i++)
+        if (l.at[i].kind == AQ_CACHE_WEIGHTS)
+            item = l.at[i];
+    assert_int_equal(aq_rt_cache_file_check(item.path, 1, &current), AQ_OK);
+    age(item.path, 1000);
+    assert_int_equal(stat(item.path, &before), 0);
+    e = open_engine(NULL); /* found again, and its time is now */
+    assert_int_equal(stat(item.path, &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_mtime < after.st_mtime);
+    assert_int_equal(aq_engine_timing(e)->compile_ns, 0);
+    age(item.path, 1000);
+    aq_engine *other = open_engine("f32");
+    assert_int_equal(count(AQ_CACHE_WEIGHTS), 2);
+    aq_cache_trim(folder, 1);
+    assert_int_equal(count(AQ_CACHE_WEIGHTS), 1); /* the older one has gone, though it is in use */
+    assert_true(access(item.path, F_OK) != 0);
+    const float *logits;
+    const int32_t token = 3;
+    assert_int_equal(aq_engine_feed(e, 0, &token, 1, 1, &logits), AQ_OK);
+    aq_engine_close(e);
+    aq_engine_close(other);
+    aq_cache_items now = {0};
+    assert_int_equal(aq_cache_list(folder, &arena, &now), AQ_OK);
+    for (uint32_t i = 0; i < now.n; i++)
+        if (now.at[i].kind == AQ_CACHE_WEIGHTS) { /* another version: its number is 8 bytes into the tail */
+            int fd = open(now.at[i].path, O_RDWR);
+            assert_true(fd >= 0 && pwrite(fd, "\1", 1, (off_t)now.at[i].size - 64 + 8) == 1);
+            close(fd);
+        }
+    assert_int_equal(count(AQ_CACHE_LEFTOVER), 1);
+    assert_true(aq_cache_trim(folder, UINT64_MAX) > 0);
+    assert_int_equal(count(AQ_CACHE_WEIGHTS) + count(AQ_CACHE_LEFTOVER), 0);
+    aq_arena_close(&arena);
+}
+
+/* Memory is looked at before anything is packed. */
+static void what_does_not_fit_is_told_beforehand(void **state) {
+    const char *version, *path;
+    (void)state;
+    if (aq_cpu_llvm_version(&version, &path) != AQ_OK)
+        skip();
+    const aq_engine_options o = {.context = 64, .threads = 1, .memory_limit = 100000};
+    aq_engine *e;
+    assert_int_equal(aq_engine_open("tests/data/tiny-hf", &o, &e), AQ_NO_MEMORY);
+    assert_non_null(strstr(aq_error(), "tests/data/tiny-hf: needs 0.00 GiB (weights 0.00, session 0.00 with a context of 64): 0.00 GiB are free"));
+    assert_true(aq_mem_available() > 1 << 20);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_least_recently_used_goes), cmocka_unit_test(packed_weights),
+                                       cmocka_unit_test(what_does_not_fit_is_told_beforehand)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
