@@ -257,8 +257,10 @@ static aq_status open_model(aq_engine *e, const char *model) {
     if (is_plan)
         AQ_TRY(check_adapters(e, model));
     fill_limits(e);
-    if (is_ref && !is_plan && !e->o.compile_only)
+    if (is_ref && !is_plan && !e->o.compile_only) {
+        say(e, "making weights", 0, 1);
         AQ_TRY(aq_checkpoint_make(&e->c, e->limits.threads));
+    }
     if (is_ref && !is_plan)
         return aq_engine_ref_open(&e->c, &co, e->limits.context, e->limits.sequences, e->limits.threads, &e->ref);
     if (!is_plan)

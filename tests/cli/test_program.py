@@ -287,7 +287,7 @@ class World(Case):
             self.assertEqual(b"\033[1;31m" in self.told(end), colour)
             self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 2)
         child, end = self.on_a_terminal("run", "tiny:random", "--prompt-ids", "1", "-n", "1", "--target", "ref")
-        self.assertRegex(self.told(end), rb"random weights \.\.\.\033\[K.*\r\033\[K\d+\r\n$")   # what was in progress is wiped before the answer
+        self.assertRegex(self.told(end), rb"making weights \.\.\.\033\[K.*\r\033\[K\d+\r\n$")   # what was in progress is wiped before the answer
         os.waitpid(child, 0)
 
     def test_no_colours_in_pipes(self):
