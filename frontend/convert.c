@@ -119,11 +119,10 @@ static aq_status is_ours(job *j, const char *config, int *out) {
 static aq_status check_folder(job *j) {
     look l = {.j = j};
     const char *config;
-    int kind = aq_file_kind(j->out), ours = 0;
-    if (kind == 0)
-        return aq_file_make_folder(j->out);
-    if (kind != 2)
+    int ours = 0;
+    if (aq_file_kind(j->out) == 1)
         return aq_fail(AQ_FAILED, j->out, "a file: expected the name of a folder for this form (or --to gguf)");
+    AQ_TRY(aq_file_make_folder(j->out));
     aq_file_sweep(j->out, "");
     AQ_TRY(aq_file_list(j->out, look_at, &l));
     AQ_TRY(l.status);
@@ -250,7 +249,7 @@ static aq_status write_tokenizer(job *j) {
         aq_file_writer *w;
         if (folder && (known[i].flags & COPIED)) {
             AQ_TRY(path_in(j, folder, known[i].name, &from));
-            if (aq_file_kind(from) == 1) {
+            if (aq_file_kind(from)) { /* what cannot be read is no reason to leave it out */
                 AQ_TRY(copy_file(j, from, known[i].name));
                 continue;
             }

@@ -3,7 +3,7 @@
  * the same bytes.
  *
  * What becomes of a tensor, by default: floating-point types stay, and every value with them. In a folder, matrices in blocks become f32, which
- * holds their values exactly; vectors take the type of the matrices where that loses nothing. In GGUF, vectors are f32, as llama.cpp wants
+ * holds their values exactly; vectors take the type of the matrices where that is narrower and loses nothing. In GGUF, vectors are f32, as llama.cpp wants
  * them. With a type: matrices get it, in a folder vectors too. In GGUF with a type of blocks the rules are llama.cpp's: the output projection
  * (the embedding where it is tied) is q6_k, or q8_0, and where rows are no multiple of the block, a type of smaller blocks stands in, else f16. */
 #ifndef AQ_FRONTEND_CONVERT_H

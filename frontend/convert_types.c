@@ -101,7 +101,7 @@ static aq_dtype vector_type(const chooser *k, const aq_tensor *t) {
         return k->o->type == AQ_DTYPE_NONE && t->dtype == AQ_F64 ? AQ_F64 : AQ_F32;
     if (k->o->type != AQ_DTYPE_NONE)
         return k->o->type;
-    return is_exact(t, k->main) ? k->main : t->dtype;
+    return aq_dtype_of(k->main)->bytes < aq_dtype_of(t->dtype)->bytes && is_exact(t, k->main) ? k->main : t->dtype;
 }
 
 static aq_row_order order_of(const chooser *k, const aq_tensor *t, int rotates) {

@@ -12,9 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A file that is not there or may not be read is refused; a disk that fails or a table that is full is nothing that the file could help. */
 static aq_status cannot(aq_status code, const char *path, const char *what) {
     if (errno == ENOENT)
         return aq_fail(code, path, "no such file");
+    if (code == AQ_REFUSED && (errno == EIO || errno == EMFILE || errno == ENFILE || errno == ENOSPC))
+        code = AQ_FAILED;
     return aq_fail(code, path, "%s: %s", what, strerror(errno));
 }
 
@@ -58,7 +61,7 @@ void aq_file_unmap(aq_file *f) {
 int aq_file_kind(const char *path) {
     struct stat st;
     if (aq_call_stat(path, &st))
-        return 0;
+        return errno == EIO ? 3 : 0;
     return S_ISREG(st.st_mode) ? 1 : S_ISDIR(st.st_mode) ? 2 : 3;
 }
 

@@ -11,11 +11,11 @@ typedef struct aq_file {
     int64_t mtime_ns;
 } aq_file;
 
-/* Refuses what is not a regular file (AQ_REFUSED) and what is not there (AQ_REFUSED, "no such file"). */
+/* Refuses what is not a regular file (AQ_REFUSED) and what is not there (AQ_REFUSED, "no such file"); AQ_FAILED where the disk fails. */
 AQ_MUST_USE aq_status aq_file_map(const char *path, aq_file *out);
 void aq_file_unmap(aq_file *f);
 
-/* 0 nothing there, 1 a regular file, 2 a folder, 3 something else. */
+/* 0 nothing there, 1 a regular file, 2 a folder, 3 something else, or a disk that cannot tell. */
 int aq_file_kind(const char *path);
 
 /* A file being written: bytes go to "PATH.tmp.PID.N" beside it; commit does fsync, rename, fsync of the folder; abandon (or

@@ -123,6 +123,8 @@ void aq_pump_run(aq_pump *p, const aq_out_tensor *t, aq_put *to) {
         return;
     }
     size_t now = t->bytes / (size_t)t->from->dim[0], n_rows = now < PIECE ? PIECE / now : 1;
+    if (n_rows > (size_t)t->from->dim[0])
+        n_rows = (size_t)t->from->dim[0];
     if (to->status == AQ_OK)
         to->status = make_room(&p->piece, &p->piece_room, n_rows * now);
     if (to->status == AQ_OK)

@@ -238,7 +238,7 @@ static const struct {
     {"GGUF", "GGML", 0, 0, "m.gguf: not a GGUF file: expected it to begin with \"GGUF\""},
     {"GGUF", NULL, 0, 1, "m.gguf: GGUF version 1: expected 2 or 3"},
     {"GGUF", NULL, 0, 3u << 24, "m.gguf: GGUF version 50331648 (a big-endian file): expected 2 or 3"},
-    {"GGUF", NULL, 8, 1, "m.gguf:byte 1442: more tensors than the file can hold"},
+    {"GGUF", NULL, 8, 1, "m.gguf:byte 1481: more tensors than the file can hold"},
     {"GGUF", NULL, 16, 1, "m.gguf:byte 24: more metadata than the file can hold"},
     {"general.architecture", "general.architektur.", 0, 0, "m.gguf:key general.architecture: missing: expected \"llama\" or \"aquila\""},
     {"llama", "falco", 0, 0, "m.gguf:key general.architecture: another architecture: expected \"llama\" or \"aquila\""},
@@ -277,8 +277,8 @@ static const struct {
     {"blk.0.attn_v.weight", NULL, 24, 7, "m.gguf:tensor blk.0.attn_v.weight: offset 7: expected a multiple of the alignment of 32"},
     {"blk.0.attn_v.weight", NULL, 24, 32, "m.gguf:tensor blk.0.attn_v.weight: its data overlap those of token_embd.weight"},
     {"blk.0.attn_v.weight", NULL, 27, 1,
-     "m.gguf:tensor blk.0.attn_v.weight: 1024 bytes at offset 16785792 of the data, which begin at byte 2688: the file has only 42240 bytes"},
-    {"tokenizer.ggml.token_type", NULL, 8, 15, "m.gguf:byte 1124: a string of more than 4 GiB"},
+     "m.gguf:tensor blk.0.attn_v.weight: 1024 bytes at offset 16785792 of the data, which begin at byte 2720: the file has only 42272 bytes"},
+    {"tokenizer.ggml.token_type", NULL, 8, 15, "m.gguf:byte 1163: a string of more than 4 GiB"},
 };
 
 static void contradictions_are_named(void **state) {

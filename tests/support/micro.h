@@ -19,7 +19,7 @@ void aq_micro_close(aq_micro *m);
 /* Its GGUF file as bytes (aq_mem_free), with its tokenizer and the template "{{ messages }}". */
 void aq_micro_gguf(const aq_micro *m, unsigned char **out, size_t *out_size);
 
-/* A new folder under /tmp in room[64]; removed with everything in it by aq_micro_remove. */
+/* A new folder under /dev/shm or /tmp in room[64]; removed with everything in it by aq_micro_remove. */
 void aq_micro_folder(char *room);
 void aq_micro_remove(const char *folder);
 /* FOLDER/NAME holds the bytes. */
