@@ -1,4 +1,5 @@
 /* block.h: how a weight block type keeps its numbers: one table for decoding, encoding, packing into panels and emitting code.
+ * block.c reads it, panel.c packs by it.
  *
  * Every weight block is a run of groups of 32 elements (one group, or the eight of a K type). Element k has an unsigned code (q8_0: a
  * signed one), put together from one or two bit fields, and stands for (code - zero) * d + m. d and m belong to a group or to each half of
@@ -44,6 +45,21 @@ void aq_block_steps(aq_dtype t, const unsigned char *p, int8_t *step, uint8_t *m
 void aq_block_put_steps(aq_dtype t, const int8_t *step, const uint8_t *minus, unsigned char *p);
 /* Codes less zero, and d and m of both halves, of one group: element i is q[i] * d[i / 16] + m[i / 16], exact in f64. */
 void aq_block_open(aq_dtype t, const unsigned char *p, int group, int16_t q[AQ_GROUP], float d[2], float m[2]);
+
+/* A panel block: 16 rows of one block (layout.def says what lies where). A field of `bits` bits has bits * 64 bytes a group: 32-bit words
+ * [bits][16 rows], in which element e of a row is bits [8 * (e % 4) + bits * (e / 4 % (8 / bits)), + bits) of word e / 4 * bits / 8. */
+typedef struct aq_panel {
+    uint32_t bytes, elements;         /* of the panel block; a row of it has `elements` */
+    uint16_t codes_at, codes_step;    /* group g's codes are at codes_at + g * codes_step */
+    uint16_t field_at[2];             /* .. and there its fields */
+    int16_t d_at, m_at;               /* f16 [16]; m_at -1: none */
+    uint16_t steps_at, steps_step;    /* bytes [16] of half-group j at steps_at + j * steps_step; SIX_MIN: those of m 16 behind */
+} aq_panel;
+aq_panel aq_panel_of(aq_dtype t);
+/* Row r of the panel block at `to` (zero before) = the block at p. */
+void aq_panel_put(aq_dtype t, const unsigned char *p, int r, unsigned char *to);
+/* Element e of row r. */
+double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e);
 
 /* encode_k.c: the types with steps. n elements, a multiple of 256. */
 void aq_block_encode(aq_dtype t, const float *x, size_t n, unsigned char *p);

@@ -1,6 +1,5 @@
 /* layout.c: the formulas of layout.def. aq_layout_offset and aq_layout_get are the definition; aq_layout_pack_panel is the fast way to
- * the same bytes and is tested against them. Panels of block types are written a 32-bit word at a time: four bytes of one row, which is
- * how the layout keeps them, so packing runs at about the speed of memory. */
+ * the same bytes and is tested against them. Panels of block types: panel.c. */
 #include "ir/layout.h"
 
 #include "ir/block.h"
@@ -25,16 +24,7 @@ aq_layout aq_layout_by_name(const char *name, size_t n) {
 }
 
 static int is_block(aq_dtype t) { return aq_dtype_of(t)->block > 1; }
-
-/* Bytes of one group of 16 rows by 32 elements in PANEL, 0 if the type has none. */
-static size_t group_bytes(aq_dtype t) {
-    switch (t) {
-    case AQ_Q4_1: return R * 16 + 4 * R;
-    case AQ_Q4_0: return R * 16 + 2 * R;
-    case AQ_Q8_0: return R * 32 + 2 * R;
-    default: return 0;
-    }
-}
+static int is_weight(aq_dtype t) { return aq_dtype_of(t)->kind == AQ_KIND_WEIGHT; }
 
 static aq_status count(const int64_t *dim, int rank, const char *what, size_t *out) {
     size_t n = 1;
@@ -55,7 +45,7 @@ aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank,
         d[i] = dim[i];
     }
     int block = is_block(t), of_cache = l == AQ_LAYOUT_KV_ROWS || l == AQ_LAYOUT_KV_PANEL;
-    if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !group_bytes(t)))) || (of_cache && (rank != 3 || block)))
+    if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !is_weight(t)))) || (of_cache && (rank != 3 || block)))
         return aq_fail(AQ_REFUSED, what, "type %s of rank %d has no layout %s", aq_dtype_of(t)->name, rank, names[l]);
     int64_t pad = l == AQ_LAYOUT_PANEL ? R : of_cache ? AQ_PAGE : 1;
     if (rank)
@@ -64,7 +54,7 @@ aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank,
         return aq_fail(AQ_REFUSED, what, "last axis of %s: expected a multiple of %d", aq_dtype_of(t)->name, aq_dtype_of(t)->block);
     AQ_TRY(count(d, rank, what, &n));
     if (l == AQ_LAYOUT_PANEL && block)
-        return aq_size_mul(n / (R * G), group_bytes(t), what, out);
+        return aq_size_mul(n / (R * aq_panel_of(t).elements), aq_panel_of(t).bytes, what, out);
     return aq_dtype_bytes(t, n, what, out);
 }
 
@@ -95,21 +85,6 @@ size_t aq_layout_offset(aq_layout l, aq_dtype t, const int64_t *dim, int rank, c
     return element(l, dim, rank, index) * aq_dtype_of(t)->bytes;
 }
 
-static double half(const unsigned char *p) {
-    uint16_t bits;
-    memcpy(&bits, p, 2);
-    return (double)aq_f16_to_f32(bits);
-}
-
-/* Element e of row r of one group (layout.def). */
-static double group_get(aq_dtype t, const unsigned char *g, size_t r, size_t e) {
-    if (t == AQ_Q8_0)
-        return (double)(signed char)g[(e / 4 * R + r) * 4 + e % 4] * half(g + R * 32 + 2 * r);
-    unsigned byte = g[(e / 8 * R + r) * 4 + e % 4], q = e % 8 < 4 ? byte & 15 : byte >> 4;
-    double d = half(g + R * 16 + 2 * r);
-    return t == AQ_Q4_0 ? ((double)q - 8) * d : (double)q * d + half(g + R * 18 + 2 * r);
-}
-
 double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index, const void *base) {
     const unsigned char *bytes = base;
     double x[G];
@@ -118,8 +93,9 @@ double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, cons
         return *x;
     }
     if (l == AQ_LAYOUT_PANEL) {
-        size_t n = (size_t)index[0], k = (size_t)index[1], groups = (size_t)dim[1] / G;
-        return group_get(t, bytes + (n / R * groups + k / G) * group_bytes(t), n % R, k % G);
+        aq_panel p = aq_panel_of(t);
+        size_t n = (size_t)index[0], k = (size_t)index[1], blocks = (size_t)dim[1] / p.elements;
+        return aq_panel_get(t, bytes + (n / R * blocks + k / p.elements) * p.bytes, (int)(n % R), (int)(k % p.elements));
     }
     size_t at = row_major(dim, rank, index);
     size_t block = aq_dtype_of(t)->block;
@@ -161,43 +137,6 @@ static int64_t source_row(int64_t n, int64_t head_dim) {
     return n - j + (j & 1 ? j / 2 + head_dim / 2 : j / 2);
 }
 
-static uint32_t word(const unsigned char *p) {
-    uint32_t w;
-    memcpy(&w, p, 4);
-    return w;
-}
-
-/* One row's block into its lane of a group. q4: bytes 0..15 hold elements i (low) and i + 16 (high); the panel wants 8j+b and 8j+4+b. */
-static void pack_q4(unsigned char *g, size_t r, const unsigned char *q) {
-    for (size_t j = 0; j < 2; j++) {
-        uint32_t a = word(q + 8 * j), b = word(q + 8 * j + 4);
-        uint32_t low = (a & 0x0f0f0f0f) | (b & 0x0f0f0f0f) << 4, high = (a >> 4 & 0x0f0f0f0f) | (b & 0xf0f0f0f0);
-        memcpy(g + (j * R + r) * 4, &low, 4);
-        memcpy(g + ((j + 2) * R + r) * 4, &high, 4);
-    }
-}
-
-static inline __attribute__((always_inline)) void pack_block(aq_dtype t, unsigned char *g, size_t r, const unsigned char *block) {
-    if (t == AQ_Q8_0) {
-        for (size_t j = 0; j < 8; j++)
-            memcpy(g + (j * R + r) * 4, block + 2 + 4 * j, 4);
-        memcpy(g + R * 32 + 2 * r, block, 2);
-        return;
-    }
-    pack_q4(g, r, block + (t == AQ_Q4_1 ? 4 : 2));
-    memcpy(g + R * 16 + 2 * r, block, 2);
-    if (t == AQ_Q4_1)
-        memcpy(g + R * 18 + 2 * r, block + 2, 2);
-}
-
-static inline __attribute__((always_inline)) void pack_groups(aq_dtype t, const unsigned char *const *row, int rows, size_t groups, unsigned char *to,
-                                                              size_t block) {
-    size_t size = group_bytes(t);
-    for (size_t g = 0; g < groups; g++)
-        for (int r = 0; r < rows; r++)
-            pack_block(t, to + g * size, (size_t)r, row[r] + g * block);
-}
-
 /* Files promise no alignment. */
 typedef uint8_t u8_any;
 typedef uint16_t u16_any __attribute__((aligned(1), may_alias));
@@ -224,7 +163,8 @@ TRANSPOSE(u64_any)
 void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int64_t head_dim, int64_t first, int64_t count, void *dst) {
     const aq_dtype_info *info = aq_dtype_of(t);
     size_t row_bytes = (size_t)k / info->block * info->bytes;
-    size_t panel_bytes = is_block(t) ? (size_t)k / G * group_bytes(t) : row_bytes * R;
+    size_t block_bytes = is_block(t) ? aq_panel_of(t).bytes : 0, blocks = (size_t)k / info->block;
+    size_t panel_bytes = is_block(t) ? blocks * block_bytes : row_bytes * R;
     int64_t end = first + count < n ? first + count : n;
     for (int64_t at = first; at < end; at += R) {
         unsigned char *to = (unsigned char *)dst + (size_t)(at / R) * panel_bytes;
@@ -233,11 +173,9 @@ void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int
         for (int r = 0; r < rows; r++)
             row[r] = (const unsigned char *)src + (size_t)source_row(at + r, head_dim) * row_bytes;
         if (is_block(t)) {
-            switch (t) { /* the type is a constant inside each loop */
-            case AQ_Q4_0: pack_groups(AQ_Q4_0, row, rows, (size_t)k / G, to, 18); break;
-            case AQ_Q4_1: pack_groups(AQ_Q4_1, row, rows, (size_t)k / G, to, 20); break;
-            default: pack_groups(AQ_Q8_0, row, rows, (size_t)k / G, to, 34); break;
-            }
+            for (size_t g = 0; g < blocks; g++) /* the lines of a panel block stay in L1 over the 16 rows */
+                for (int r = 0; r < rows; r++)
+                    aq_panel_put(t, row[r] + g * info->bytes, r, to + g * block_bytes);
             continue;
         }
         switch (info->bytes) {

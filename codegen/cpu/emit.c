@@ -170,10 +170,6 @@ static aq_status place_locals(emitter *e, uint64_t *out_bytes) {
 
 static aq_status emit_nest(emitter *e, const aq_nest *n, uint64_t *local_bytes) {
     e->n = n;
-    for (aq_id b = 1; b < n->bufs.n; b++)
-        if (!aq_emit_can_read(n->bufs.at[b].type.dtype))
-            return aq_fail(AQ_REFUSED, n->name, "%s: the processor has no kernels for %s yet: expected another --weights-type", n->bufs.at[b].name,
-                           aq_dtype_of(n->bufs.at[b].type.dtype)->name);
     AQ_ALLOC(e->arena, e->buf, n->bufs.n);
     AQ_ALLOC(e->arena, e->local_at, n->bufs.n);
     AQ_ALLOC(e->arena, e->sym, n->module->syms.n + 1);

@@ -198,7 +198,6 @@ axes_set aq_emit_reduced(const emitter *e, const aq_stmt *s);
 int aq_emit_next(emitter *e, const axes_set *s, int first);
 
 /* emit_dot.c */
-int aq_emit_can_read(aq_dtype t); /* whether blocks of that type have code */
 int aq_emit_is_block_dot(const emitter *e, aq_id expr);
 void aq_emit_block_dot(emitter *e, const aq_stmt *s);
 int aq_emit_block_dots(emitter *e, aq_id first); /* a list of nothing but such updates, side by side; 0 if they do not go together */

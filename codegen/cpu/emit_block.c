@@ -6,56 +6,6 @@
 
 #include <float.h>
 
-block_form aq_emit_block_form(const aq_nest_buf *b) {
-    int panel = b->layout == AQ_LAYOUT_PANEL;
-    switch (b->type.dtype) {
-    case AQ_Q4_0:
-        return panel ? (block_form){288, 0, 256, -1, 1, 8, 4} : (block_form){18, 2, 0, -1, 1, 8, 4};
-    case AQ_Q4_1:
-        return panel ? (block_form){320, 0, 256, 288, 1, 0, 4} : (block_form){20, 4, 0, 2, 1, 0, 4};
-    case AQ_Q8_0:
-        return panel ? (block_form){544, 0, 512, -1, 0, 0, 8} : (block_form){34, 2, 0, -1, 0, 0, 8};
-    case AQ_A8:
-        return (block_form){40, 8, 0, -1, 0, 0, 8};
-    default:
-        return (block_form){72, 8, 0, -1, 0, 0, 16};
-    }
-}
-
-int aq_emit_can_read(aq_dtype t) {
-    return aq_dtype_of(t)->kind != AQ_KIND_WEIGHT || t == AQ_Q4_0 || t == AQ_Q4_1 || t == AQ_Q8_0;
-}
-
-block_place aq_emit_block_place(emitter *e, aq_id buf, const ix *index) {
-    const aq_nest_buf *b = &e->n->bufs.at[buf];
-    int last = b->type.rank - 1;
-    ix row = last ? index[0] : aq_emit_ix_const(0), groups = aq_emit_ix_const(b->type.dim[last].k / 32);
-    for (int i = 1; i < last; i++) {
-        ix dim = b->type.dim[i].sym ? aq_emit_ix_value(aq_emit_dim(e, b->type.dim[i]), 1, 1) : aq_emit_ix_const(b->type.dim[i].k);
-        row = aq_emit_ix_add(e, aq_emit_ix_mul(e, row, dim), index[i]);
-    }
-    block_place p = {.row = aq_emit_ix_const(0), .k = aq_emit_ix_mod(e, index[last], 32)};
-    if (b->layout == AQ_LAYOUT_PANEL) {
-        p.row = aq_emit_ix_mod(e, row, AQ_PANEL_ROWS);
-        row = aq_emit_ix_div(e, row, AQ_PANEL_ROWS);
-    }
-    ix at = aq_emit_ix_add(e, aq_emit_ix_mul(e, row, groups), aq_emit_ix_div(e, index[last], 32));
-    if (at.vec || at.coef) /* lanes in several blocks: the caller goes lane by lane */
-        return p;
-    p.group = aq_emit_address(e, buf, at, aq_emit_block_form(b).bytes);
-    return p;
-}
-
-static val load_half(emitter *e, val group, ix row, int at, int lanes) {
-    val p = aq_emit_step_address(e, group, at);
-    if (!lanes || row.coef == 0) {
-        val o = e->l->BuildMul(e->b, aq_emit_ix_scalar(e, row), k64(e, 2), "");
-        p = e->l->BuildGEP2(e->b, e->i8, p, &o, 1, "");
-        lanes = 0;
-    }
-    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, wide(e, e->f16, lanes), p, 2), wide(e, e->f32, lanes), "");
-}
-
 static val and64(emitter *e, val a, int64_t k) {
     return e->l->BuildAnd(e->b, a, k64(e, k), "");
 }
@@ -66,97 +16,35 @@ static val at_bytes(emitter *e, val p, val bytes) {
     return e->l->BuildGEP2(e->b, e->i8, p, &bytes, 1, "");
 }
 
-/* (q - zero) * d + m */
-static val scaled(emitter *e, const block_form *f, val q, val group, ix row, int lanes) {
-    if (f->zero)
-        q = e->l->BuildSub(e->b, q, aq_emit_int_like(e, q, f->zero), "");
+/* q * d + m for elements from k on */
+static val scaled(emitter *e, const block_form *f, const block_place *p, val q, val k, int rows) {
+    val j = shift64(e, k, f->halves == 2 ? 4 : 5);
+    block_scale s = aq_emit_block_scale(e, f, p, j, rows);
     q = aq_emit_f32(e, q);
-    val d = aq_emit_splat(e, load_half(e, group, row, f->d_at, lanes), lanes_of(e, q));
-    if (f->m_at < 0)
-        return e->l->BuildFMul(e->b, q, d, "");
-    return aq_emit_fma(e, q, d, load_half(e, group, row, f->m_at, lanes));
+    int lanes = lanes_of(e, q);
+    val d = aq_emit_splat(e, s.d, lanes);
+    return s.m ? aq_emit_fma(e, q, d, aq_emit_splat(e, s.m, lanes)) : e->l->BuildFMul(e->b, q, d, "");
 }
 
-/* Lanes = the 16 rows of the panel. */
-static val panel_lanes(emitter *e, const block_form *f, const block_place *p) {
-    val k = aq_emit_ix_scalar(e, p->k);
-    val word = f->nibbles ? shift64(e, k, 3) : shift64(e, k, 2);
-    val q = aq_emit_load_at(e, wide(e, e->i32, 16),
-                            at_bytes(e, aq_emit_step_address(e, p->group, f->q_at), e->l->BuildShl(e->b, word, k64(e, 6), "")), 4);
-    val by = e->l->BuildShl(e->b, and64(e, k, 3), k64(e, 3), "");
-    if (f->nibbles) {
-        by = e->l->BuildAdd(e->b, by, and64(e, k, 4), "");
-        q = e->l->BuildLShr(e->b, q, aq_emit_splat(e, e->l->BuildTrunc(e->b, by, e->i32, ""), 16), "");
-        q = e->l->BuildAnd(e->b, q, aq_emit_int_like(e, q, 15), "");
-    } else { /* the byte to the top, then down with its sign */
-        val up = e->l->BuildSub(e->b, k64(e, 24), by, "");
-        q = e->l->BuildShl(e->b, q, aq_emit_splat(e, e->l->BuildTrunc(e->b, up, e->i32, ""), 16), "");
-        q = e->l->BuildAShr(e->b, q, aq_emit_int_like(e, q, 24), "");
-    }
-    return scaled(e, f, q, p->group, p->row, 16);
-}
-
-/* Lanes = consecutive elements of a stored block. */
-static val row_lanes(emitter *e, const block_form *f, const block_place *p, int lanes) {
-    val k = aq_emit_ix_scalar(e, p->k), start = aq_emit_step_address(e, p->group, f->q_at), q;
-    if (!f->nibbles) {
-        q = aq_emit_load_at(e, wide(e, e->i8, lanes), at_bytes(e, start, k), 1);
-        q = e->l->BuildSExt(e->b, q, wide(e, e->i32, lanes), "");
-    } else {
-        q = aq_emit_load_at(e, wide(e, e->i8, lanes), at_bytes(e, start, and64(e, k, 15)), 1);
-        q = e->l->BuildZExt(e->b, q, wide(e, e->i32, lanes), "");
-        val by = e->l->BuildTrunc(e->b, shift64(e, and64(e, k, 16), 2), e->i32, "");
-        q = e->l->BuildAnd(e->b, e->l->BuildLShr(e->b, q, aq_emit_splat(e, by, lanes), ""), aq_emit_int_like(e, q, 15), "");
-    }
-    return scaled(e, f, q, p->group, p->row, lanes);
-}
-
-/* Lanes = consecutive elements of one row of a panel: four bytes of the row in every 64. */
-static val panel_row_lanes(emitter *e, const block_form *f, const block_place *p, int lanes) {
-    val k = aq_emit_ix_scalar(e, p->k), row = e->l->BuildMul(e->b, aq_emit_ix_scalar(e, p->row), k64(e, 4), "");
-    int n = lanes / (f->nibbles ? 8 : 4), order[64];
-    val word = e->l->BuildShl(e->b, shift64(e, k, f->nibbles ? 3 : 2), k64(e, 6), "");
-    val start = at_bytes(e, at_bytes(e, aq_emit_step_address(e, p->group, f->q_at), row), word), q = e->l->GetUndef(wide(e, e->i32, n));
-    for (int j = 0; j < n; j++)
-        q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, start, 64 * j), 4), k64(e, j), "");
-    q = e->l->BuildBitCast(e->b, q, wide(e, e->i8, 4 * n), "");
-    if (!f->nibbles)
-        return scaled(e, f, e->l->BuildSExt(e->b, q, wide(e, e->i32, lanes), ""), p->group, p->row, 0);
-    val low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 4 * n), four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 4 * n), k_of[64];
-    for (int i = 0; i < lanes; i++) {
-        order[i] = (i % 8 >= 4 ? 4 * n : 0) + i / 8 * 4 + i % 4;
-        k_of[i] = k32(e, order[i]);
-    }
-    q = e->l->BuildShuffleVector(e->b, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""),
-                                 e->l->ConstVector(k_of, (unsigned)lanes), "");
-    return scaled(e, f, e->l->BuildZExt(e->b, q, wide(e, e->i32, lanes), ""), p->group, p->row, 0);
-}
-
-/* Element k of row r (i64) of the group. */
-static val single(emitter *e, const aq_nest_buf *b, const block_form *f, val group, ix row, val k) {
-    val start = aq_emit_step_address(e, group, f->q_at), at = k, q;
-    int panel = b->layout == AQ_LAYOUT_PANEL;
-    if (b->type.dtype == AQ_A16) {
+/* Element k of an activation's block. */
+static val act_element(emitter *e, aq_dtype t, val group, val k) {
+    val start = aq_emit_step_address(e, group, 8), q;
+    if (t == AQ_A16) {
         val swapped = e->l->BuildOr(e->b, e->l->BuildShl(e->b, and64(e, k, 1), k64(e, 1), ""), and64(e, shift64(e, k, 1), 1), "");
-        at = e->l->BuildShl(e->b, e->l->BuildOr(e->b, and64(e, k, 28), swapped, ""), k64(e, 1), "");
-        q = e->l->BuildSExt(e->b, aq_emit_load_at(e, e->i16, at_bytes(e, start, at), 2), e->i32, "");
-    } else {
-        if (panel) {
-            val word = e->l->BuildShl(e->b, shift64(e, k, f->nibbles ? 3 : 2), k64(e, 6), "");
-            val byte = e->l->BuildOr(e->b, e->l->BuildShl(e->b, aq_emit_ix_scalar(e, row), k64(e, 2), ""), and64(e, k, 3), "");
-            at = e->l->BuildAdd(e->b, word, byte, "");
-        } else if (f->nibbles)
-            at = and64(e, k, 15);
-        q = aq_emit_load_at(e, e->i8, at_bytes(e, start, at), 1);
-        q = f->nibbles ? e->l->BuildZExt(e->b, q, e->i32, "") : e->l->BuildSExt(e->b, q, e->i32, "");
-        if (f->nibbles) {
-            val by = panel ? and64(e, k, 4) : shift64(e, and64(e, k, 16), 2);
-            q = e->l->BuildAnd(e->b, e->l->BuildLShr(e->b, q, e->l->BuildTrunc(e->b, by, e->i32, ""), ""), k32(e, 15), "");
-        }
-    }
-    if (aq_dtype_of(b->type.dtype)->kind == AQ_KIND_WEIGHT)
-        return scaled(e, f, q, group, row, 0);
-    return e->l->BuildFMul(e->b, aq_emit_f32(e, q), aq_emit_load_at(e, e->f32, group, 4), "");
+        val at = e->l->BuildShl(e->b, e->l->BuildOr(e->b, and64(e, k, 28), swapped, ""), k64(e, 1), "");
+        q = aq_emit_load_at(e, e->i16, at_bytes(e, start, at), 2);
+    } else
+        q = aq_emit_load_at(e, e->i8, at_bytes(e, start, k), 1);
+    q = aq_emit_f32(e, e->l->BuildSExt(e->b, q, e->i32, ""));
+    return e->l->BuildFMul(e->b, q, aq_emit_load_at(e, e->f32, group, 4), "");
+}
+
+/* Element p->k of row p->row, or `lanes` of them from there on. */
+static val row_elements(emitter *e, const aq_nest_buf *b, const block_form *f, const block_place *p, int lanes) {
+    val k = aq_emit_ix_scalar(e, p->k);
+    if (!f->rule)
+        return act_element(e, b->type.dtype, p->group, k);
+    return scaled(e, f, p, aq_emit_row_codes(e, f, p, k, lanes), k, 0);
 }
 
 static val lane_by_lane(emitter *e, aq_id buf, const ix *index, int lanes, val mask) {
@@ -175,7 +63,7 @@ static val lane_by_lane(emitter *e, aq_id buf, const ix *index, int lanes, val m
         for (int i = 0; i < b->type.rank; i++)
             one[i] = all[i] ? aq_emit_ix_value(e->l->BuildExtractElement(e->b, all[i], k64(e, lane), ""), 1, 1) : index[i];
         block_place p = aq_emit_block_place(e, buf, one);
-        r = e->l->BuildInsertElement(e->b, r, single(e, b, &f, p.group, p.row, aq_emit_ix_scalar(e, p.k)), k64(e, lane), "");
+        r = e->l->BuildInsertElement(e->b, r, row_elements(e, b, &f, &p, 0), k64(e, lane), "");
     }
     return r;
 }
@@ -195,28 +83,23 @@ val aq_emit_dequantize(emitter *e, aq_id load) {
     int last = x->n_in - 1;
     if (!any) {
         block_place p = aq_emit_block_place(e, x->buf, index);
-        return single(e, b, &f, p.group, p.row, aq_emit_ix_scalar(e, p.k));
+        return row_elements(e, b, &f, &p, 0);
     }
     ix n = index[0], k = index[last];
     int k_plain = !k.vec && !k.coef, n_rows = last && !n.vec && n.coef == 1 && aq_emit_ix_align(n) % 16 == 0;
     if (weight && b->layout == AQ_LAYOUT_PANEL && lanes == 16 && k_plain && n_rows) {
         block_place p = aq_emit_block_place(e, x->buf, index);
         if (p.group)
-            return panel_lanes(e, &f, &p);
+            return scaled(e, &f, &p, aq_emit_panel_codes(e, &f, &p, aq_emit_ix_scalar(e, p.k)), aq_emit_ix_scalar(e, p.k), 16);
     }
     int others = 0;
     for (int i = 0; i < last; i++)
         others |= index[i].vec || index[i].coef;
-    if (weight && b->layout == AQ_LAYOUT_ROWS && lanes <= 16 && !others && !k.vec && k.coef == 1 && aq_emit_ix_align(k) % lanes == 0) {
+    int fits = b->layout == AQ_LAYOUT_ROWS ? lanes <= 16 : b->layout == AQ_LAYOUT_PANEL && (lanes == 8 || lanes == 16);
+    if (weight && fits && !others && !k.vec && k.coef == 1 && aq_emit_ix_align(k) % lanes == 0) {
         block_place p = aq_emit_block_place(e, x->buf, index);
         if (p.group)
-            return row_lanes(e, &f, &p, lanes);
-    }
-    if (weight && b->layout == AQ_LAYOUT_PANEL && (lanes == 8 || lanes == 16) && !others && !k.vec && k.coef == 1 &&
-        aq_emit_ix_align(k) % lanes == 0) {
-        block_place p = aq_emit_block_place(e, x->buf, index);
-        if (p.group)
-            return panel_row_lanes(e, &f, &p, lanes);
+            return row_elements(e, b, &f, &p, lanes);
     }
     return lane_by_lane(e, x->buf, index, lanes, aq_emit_mask(e, axis));
 }

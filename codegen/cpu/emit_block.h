@@ -1,22 +1,38 @@
-/* emit_block.h: where a block of quantised numbers lies; shared by emit_block.c and emit_dot.c. */
+/* emit_block.h: where a block of quantised numbers lies, its codes and scales (emit_codes.c); for emit_block.c and emit_dot.c. */
 #ifndef AQ_CODEGEN_CPU_EMIT_BLOCK_H
 #define AQ_CODEGEN_CPU_EMIT_BLOCK_H
 
 #include "codegen/cpu/emit.h"
+#include "ir/block.h"
 
-/* The layout of one group: a block of a row, or 16 rows of a panel. */
+/* How a buffer keeps its blocks: as stored, or 16 rows of a panel. */
 typedef struct block_form {
-    int bytes, q_at, d_at, m_at; /* m_at -1: none */
-    int nibbles, zero;           /* 4-bit; what is taken off */
-    int words;                   /* 32-bit words of quants a row */
+    const aq_block *rule; /* NULL: activations */
+    int is_panel;
+    aq_panel panel;
+    int bytes, elements;  /* of a block */
+    int halves;           /* scales of a group of 32 */
 } block_form;
 block_form aq_emit_block_form(const aq_nest_buf *b);
 
-/* Subscripts split: group address of the first lane, row within the panel (0 for rows), element within the block. */
+/* Subscripts split: address of the first lane's block, row within the panel (0 for rows), element within the block. */
 typedef struct block_place {
     val group;
     ix row, k;
 } block_place;
 block_place aq_emit_block_place(emitter *e, aq_id buf, const ix *index);
+
+/* Codes less zero of weights as i32: one, or `lanes` consecutive elements of a row from k on (within 16 that begin at a multiple of 16;
+ * in a panel 8 or 16). */
+val aq_emit_row_codes(emitter *e, const block_form *f, const block_place *p, val k, int lanes);
+/* Address of the codes of the group of element p->k in a panel. */
+val aq_emit_codes_address(emitter *e, const block_form *f, const block_place *p);
+/* The codes of element k of all 16 rows of a panel. */
+val aq_emit_panel_codes(emitter *e, const block_form *f, const block_place *p, val k);
+/* d and m (NULL: none) of half `j` (i64) of a block; row constant with lanes = 16: of all rows of the panel. */
+typedef struct block_scale {
+    val d, m;
+} block_scale;
+block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_place *p, val j, int lanes);
 
 #endif

@@ -1,5 +1,5 @@
-/* emit_dot.c: dots of a weight block type with quantised activations: for each block of 32 the exact integer dot product, then
- * acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc).
+/* emit_dot.c: dots of a weight block type with quantised activations: for each group of 32 (each half of it that has a scale of its own)
+ * the exact integer dot product, then acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc).
  *
  * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of
  * 16-bit (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for
@@ -47,7 +47,7 @@ static val dot_pairs(emitter *e, val acc, val a, val b) {
     return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", a, b));
 }
 
-/* acc + quads of bytes, a unsigned (at most 15 without VNNI: pairs must not saturate), b signed */
+/* acc + quads of bytes, a unsigned (at most 63 without VNNI: pairs must not saturate), b signed */
 static val dot_quads(emitter *e, val acc, val a, val b) {
     if (e->target->has_vnni)
         return call(e, "llvm.x86.avx512.vpdpbusd.512", acc ? acc : e->l->ConstNull(wide(e, e->i32, 16)), a, b);
@@ -78,147 +78,189 @@ static val shift_words(emitter *e, val v, int left, int right) {
     return aq_emit_as_lanes(e, v, e->i32, 16);
 }
 
-/* How a word of weights falls into pieces, each of which meets one word of activations. */
+/* How the dot goes: by quads of four consecutive elements, in one piece (quads of bytes) or two (pairs of 16 bits). */
 typedef struct plan {
     int quads;     /* pieces are quads of bytes, else pairs of 16 bits */
-    int pieces;    /* of a word */
     int zero;      /* taken off every weight through the start of the sum */
     int take_off;  /* .. or from every piece as it is unpacked: cheaper once more rows share it */
+    int flip;      /* signed bytes become unsigned, which is 128 of `zero` */
     int widen_act; /* a8 words are widened to pairs */
 } plan;
 
+enum { QUADS = AQ_GROUP / 4 };
+
 static plan plan_of(const emitter *e, const side *w, const side *a) {
+    const aq_block *r = w->form.rule;
     if (a->dtype == AQ_A16) {
         int each = a->n > 2 * w->n; /* 10 scalar instructions a row against 16 vector ones a panel */
-        return (plan){.pieces = w->form.nibbles ? 4 : 2, .zero = each ? 0 : w->form.zero, .take_off = each ? w->form.zero : 0};
+        return (plan){.zero = each ? 0 : r->zero, .take_off = each ? r->zero : 0};
     }
-    if (w->form.nibbles)
-        return (plan){.quads = 1, .pieces = 2, .zero = w->form.zero};
-    if (e->target->has_vnni)
-        return (plan){.quads = 1, .pieces = 1, .zero = 128};
-    return (plan){.pieces = 2, .widen_act = 1};
+    if (e->target->has_vnni || !r->is_signed)
+        return (plan){.quads = 1, .zero = r->is_signed ? 128 : r->zero, .flip = r->is_signed};
+    return (plan){.widen_act = 1, .take_off = r->zero};
 }
 
-static val piece_of(emitter *e, const side *w, const plan *p, val word, int i) {
-    if (p->quads && w->form.nibbles)
-        return mask_with(e, shift_right(e, word, 4 * i), 0x0f0f0f0f);
-    if (p->quads)
-        return e->l->BuildXor(e->b, word, aq_emit_int_like(e, word, (int32_t)0x80808080), "");
-    if (w->form.nibbles) {
-        val v = mask_with(e, shift_right(e, word, 4 * i), 0x000f000f);
-        if (!p->take_off)
-            return v;
-        v = aq_emit_as_lanes(e, v, e->i16, 32);
-        v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
-        return aq_emit_as_lanes(e, v, e->i32, 16);
-    }
-    return shift_words(e, word, i == 0 ? 8 : 0, 8);
+/* The part of a field's word that holds quad n (bytes) or its elements `half` and `half` + 2 (16 bits), at its place in the code. */
+static val part_of(emitter *e, const aq_field *f, const plan *p, val word, int n, int half) {
+    int by = f->bits * (n % (8 / f->bits)) + 8 * half - f->up, mask = ((1 << f->bits) - 1) << f->up;
+    val v = by < 0 ? e->l->BuildShl(e->b, word, aq_emit_int_like(e, word, -by), "") : shift_right(e, word, by);
+    return mask_with(e, v, (int32_t)((uint32_t)mask * (p->quads ? 0x01010101u : 0x00010001u)));
 }
 
-/* Which 32-bit word of the activations meets piece i of word j. */
-static int act_word(const side *w, const side *a, const plan *p, int j, int i) {
-    if (a->dtype == AQ_A16)
-        return w->form.nibbles ? 4 * j + (i & 1) * 2 + (i >> 1) : 2 * j + i;
-    return p->quads && w->form.nibbles ? 2 * j + i : j;
+static val piece_of(emitter *e, const side *w, const plan *p, val *const word, int n, int half) {
+    const aq_block *r = w->form.rule;
+    if (r->is_signed && !p->quads)
+        return shift_words(e, word[0], half == 0 ? 8 : 0, 8);
+    if (r->is_signed)
+        return e->l->BuildXor(e->b, word[0], aq_emit_int_like(e, word[0], (int32_t)0x80808080), "");
+    val v = part_of(e, &r->field[0], p, word[0], n, half);
+    if (r->field[1].bits)
+        v = e->l->BuildOr(e->b, v, part_of(e, &r->field[1], p, word[1], n, half), "");
+    if (!p->take_off)
+        return v;
+    v = aq_emit_as_lanes(e, v, e->i16, 32);
+    v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
+    return aq_emit_as_lanes(e, v, e->i32, 16);
 }
 
-static val spread_act(emitter *e, const side *a, const plan *p, int position, int word, int i) {
-    val v = aq_emit_load_at(e, e->i32, aq_emit_step_address(e, a->group[position], 8 + 4 * word), 4);
+static val spread_act(emitter *e, const side *a, const plan *p, int position, int n, int half) {
+    int word = a->dtype == AQ_A16 ? 2 * n + half : n;
+    val v = aq_emit_load_at(e, e->i32, aq_emit_step_address(e, a->place[position].group, 8 + 4 * word), 4);
     v = aq_emit_splat(e, v, 16);
-    return p->widen_act ? shift_words(e, v, i == 0 ? 8 : 0, 8) : v;
+    return p->widen_act ? shift_words(e, v, half == 0 ? 8 : 0, 8) : v;
 }
 
-/* -zero * (sum of the integers of the activation block), spread. d is 0 or a normal number (emit_block.c), so the quotient is right to 1/8.
- */
-static val start_of(emitter *e, const side *a, const plan *p, int position) {
-    val d = aq_emit_load_at(e, e->f32, a->group[position], 4),
-        s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group[position], 4), 4);
+/* Sum of the integers of an activation block. d is 0 or normal (emit_block.c), so the quotient is right to 1/8. */
+static val sum_of_block(emitter *e, val group) {
+    val d = aq_emit_load_at(e, e->f32, group, 4), s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, group, 4), 4);
     val least = e->l->ConstReal(e->f32, FLT_MIN);
     d = e->l->BuildSelect(e->b, e->l->BuildFCmp(e->b, LLVMRealOGT, d, least, ""), d, least, "");
     val four = e->l->BuildInsertElement(e->b, e->l->ConstNull(wide(e, e->f32, 4)), e->l->BuildFDiv(e->b, s, d, ""), k64(e, 0), "");
-    val r = aq_emit_intrinsic(e, "llvm.x86.sse.cvtss2si", NULL, 0, &four, 1); /* to nearest */
-    return aq_emit_splat(e, e->l->BuildMul(e->b, r, k32(e, -p->zero), ""), 16);
+    return aq_emit_intrinsic(e, "llvm.x86.sse.cvtss2si", NULL, 0, &four, 1); /* to nearest */
+}
+
+val aq_emit_half_sum(emitter *e, aq_dtype t, val group, int half) {
+    int size = t == AQ_A16 ? 2 : 1;
+    val v = aq_emit_load_at(e, wide(e, size == 2 ? e->i16 : e->i8, 16), aq_emit_step_address(e, group, 8 + 16 * size * half), size);
+    v = e->l->BuildSExt(e->b, v, wide(e, e->i32, 16), "");
+    typ type = e->l->TypeOf(v);
+    return aq_emit_intrinsic(e, "llvm.vector.reduce.add", &type, 1, &v, 1);
 }
 
 /* --- the fast form --------------------------------------------------------------------------------------------------------------- */
 
-static val load_halves(emitter *e, val group, int at) {
-    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, wide(e, e->f16, 16), aq_emit_step_address(e, group, at), 2), wide(e, e->f32, 16), "");
+/* The halves of a group that have scales of their own are done one after the other: [first, end) are the quads of half h. */
+typedef struct part {
+    int h, halves, first, end;
+} part;
+
+/* Sum of the integers of activation `i` over the part (i32), made once. */
+static val act_sum(emitter *e, dots *d, const part *part, int i) {
+    if (!d->isum[i])
+        d->isum[i] = part->halves == 1 ? sum_of_block(e, d->a.place[i].group) : aq_emit_half_sum(e, d->a.dtype, d->a.place[i].group, part->h);
+    return d->isum[i];
 }
 
-static void scale_and_add(emitter *e, dots *d, val yes) {
-    val dw[MAX_SIDES], mw[MAX_SIDES], da[MAX_SIDES], sa[MAX_SIDES];
-    for (int i = 0; i < d->w.n; i++) {
-        dw[i] = load_halves(e, d->w.group[i], d->w.form.d_at);
-        mw[i] = d->w.form.m_at >= 0 ? load_halves(e, d->w.group[i], d->w.form.m_at) : NULL;
-    }
+/* d * (sum of the integers), which is `s` of the block for a whole one. */
+static val act_total(emitter *e, dots *d, const part *part, int i, val da) {
+    if (part->halves == 1)
+        return aq_emit_load_at(e, e->f32, aq_emit_step_address(e, d->a.place[i].group, 4), 4);
+    return e->l->BuildFMul(e->b, da, aq_emit_f32(e, act_sum(e, d, part, i)), "");
+}
+
+/* Number of the part among those of the block that have scales. */
+static val scale_number(emitter *e, const side *w, const part *part) {
+    val g = e->l->BuildLShr(e->b, aq_emit_ix_scalar(e, w->place[0].k), k64(e, 5), "");
+    if (part->halves == 1)
+        return g;
+    return e->l->BuildAdd(e->b, e->l->BuildShl(e->b, g, k64(e, 1), ""), k64(e, part->h), "");
+}
+
+static void scale_and_add(emitter *e, dots *d, const part *part, val yes) {
+    block_scale w[MAX_SIDES];
+    val da[MAX_SIDES], sa[MAX_SIDES], j = scale_number(e, &d->w, part);
+    for (int i = 0; i < d->w.n; i++)
+        w[i] = aq_emit_block_scale(e, &d->w.form, &d->w.place[i], j, 16);
     for (int i = 0; i < d->a.n; i++) {
-        da[i] = aq_emit_splat(e, aq_emit_load_at(e, e->f32, d->a.group[i], 4), 16);
-        sa[i] = aq_emit_splat(e, aq_emit_load_at(e, e->f32, aq_emit_step_address(e, d->a.group[i], 4), 4), 16);
+        val one = aq_emit_load_at(e, e->f32, d->a.place[i].group, 4);
+        da[i] = aq_emit_splat(e, one, 16);
+        sa[i] = w[0].m ? aq_emit_splat(e, act_total(e, d, part, i, one), 16) : NULL;
     }
     for (int c = 0; c < d->components; c++) {
         val sum = d->sum[c][0];
         for (int i = 1; i < d->parts; i++)
             sum = e->l->BuildAdd(e->b, sum, d->sum[c][i], "");
-        int w = d->w_of[c], a = d->a_of[c];
-        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, dw[w], da[a], ""), old);
-        if (mw[w])
-            r = aq_emit_fma(e, mw[w], sa[a], r);
+        int at = d->w_of[c], a = d->a_of[c];
+        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, w[at].d, da[a], ""), old);
+        if (w[at].m)
+            r = aq_emit_fma(e, w[at].m, sa[a], r);
         d->state->at[c] = yes ? e->l->BuildSelect(e->b, yes, r, old, "") : r;
     }
 }
 
-/* Starts the integer sums of one dot. */
-static plan start_sums(emitter *e, dots *d, int all_components) {
+/* Starts the integer sums of one dot: at -zero * (sum of the activation's integers) where something is taken off all weights. */
+static plan start_sums(emitter *e, dots *d, const part *part, int all_components) {
     plan p = plan_of(e, &d->w, &d->a);
     d->parts = 1;
-    while (d->parts < MAX_PARTS && d->parts * 2 <= d->w.form.words && all_components * d->parts * 2 <= 8)
+    while (d->parts < MAX_PARTS && d->parts * 2 <= part->end - part->first && all_components * d->parts * 2 <= 8)
         d->parts *= 2;
     val start[MAX_SIDES];
+    memset(d->isum, 0, sizeof d->isum);
     for (int i = 0; p.zero && i < d->a.n; i++)
-        start[i] = start_of(e, &d->a, &p, i);
+        start[i] = aq_emit_splat(e, e->l->BuildMul(e->b, act_sum(e, d, part, i), k32(e, -p.zero), ""), 16);
     for (int c = 0; c < d->components; c++)
         for (int i = 0; i < MAX_PARTS; i++)
             d->sum[c][i] = p.zero && i == 0 ? start[d->a_of[c]] : NULL;
     return p;
 }
 
-/* Piece i of word j of all weights of the dot. */
-static void add_piece(emitter *e, dots *d, const plan *p, val *word, int j, int i) {
+/* Piece `half` of quad n of all weights of the dot. */
+static void add_piece(emitter *e, dots *d, const plan *p, val (*word)[2], int n, int half) {
     val act[MAX_SIDES];
     for (int a = 0; a < d->a.n; a++)
-        act[a] = spread_act(e, &d->a, p, a, act_word(&d->w, &d->a, p, j, i), i);
+        act[a] = spread_act(e, &d->a, p, a, n, half);
     for (int w = 0; w < d->w.n; w++) {
-        val piece = piece_of(e, &d->w, p, word[w], i);
+        val piece = piece_of(e, &d->w, p, word[w], n, half);
         for (int c = 0; c < d->components; c++) {
             if (d->w_of[c] != w)
                 continue;
-            val *sum = &d->sum[c][j % d->parts];
+            val *sum = &d->sum[c][n % d->parts];
             *sum = p->quads ? dot_quads(e, *sum, piece, act[d->a_of[c]]) : dot_pairs(e, *sum, piece, act[d->a_of[c]]);
         }
     }
 }
 
-/* One block of n dots of the same types, word by word side by side, so that an activation that they share is spread once and soon done
- * with. */
+/* The words of quad n, where they are not those of the quad before. */
+static void load_words(emitter *e, const side *w, int n, int is_first, val (*word)[2]) {
+    for (int i = 0; i < w->n; i++)
+        for (int k = 0; k < 2; k++) {
+            int bits = w->form.rule->field[k].bits;
+            if (bits && (is_first || n % (8 / bits) == 0))
+                word[i][k] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, w->codes[i], w->form.panel.field_at[k] + n * bits / 8 * 64), 4);
+        }
+}
+
+/* One group of n dots of the same types, quad by quad side by side: an activation that they share is spread once and soon done with. */
 static void fast_blocks(emitter *e, dots **d, int n, val yes) {
-    plan p = {0};
-    int all = 0;
+    int all = 0, halves = d[0]->w.form.halves;
     for (int k = 0; k < n; k++)
         all += d[k]->components;
-    for (int k = 0; k < n; k++)
-        p = start_sums(e, d[k], all);
-    for (int j = 0; j < d[0]->w.form.words; j++) {
-        val word[MAX_TOGETHER][MAX_SIDES];
+    for (int h = 0; h < halves; h++) {
+        part part = {h, halves, h * QUADS / 2, halves == 1 ? QUADS : (h + 1) * QUADS / 2};
+        plan p = {0};
+        val word[MAX_TOGETHER][MAX_SIDES][2];
         for (int k = 0; k < n; k++)
-            for (int w = 0; w < d[k]->w.n; w++)
-                word[k][w] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, d[k]->w.group[w], 64 * j), 4);
-        for (int i = 0; i < p.pieces; i++)
+            p = start_sums(e, d[k], &part, all);
+        for (int q = part.first; q < part.end; q++) {
             for (int k = 0; k < n; k++)
-                add_piece(e, d[k], &p, word[k], j, i);
+                load_words(e, &d[k]->w, q, q == part.first, word[k]);
+            for (int half = 0; half < (p.quads ? 1 : 2); half++)
+                for (int k = 0; k < n; k++)
+                    add_piece(e, d[k], &p, word[k], q, half);
+        }
+        for (int k = 0; k < n; k++)
+            scale_and_add(e, d[k], &part, yes);
     }
-    for (int k = 0; k < n; k++)
-        scale_and_add(e, d[k], yes);
 }
 
 /* --- the statement --------------------------------------------------------------------------------------------------------------- */
@@ -252,7 +294,9 @@ static int place_side(emitter *e, side *s, int rows) {
         block_place p = aq_emit_block_place(e, s->buf, index);
         if (!p.group)
             return 0;
-        s->group[at++] = p.group;
+        if (s->form.is_panel)
+            s->codes[at] = aq_emit_codes_address(e, &s->form, &p);
+        s->place[at++] = p;
     }
     return 1;
 }

@@ -12,7 +12,8 @@ typedef struct side {
     aq_dtype dtype;
     axes_set axes;         /* axes of the accumulator that it varies along */
     int n;                 /* positions */
-    val group[MAX_SIDES];  /* address of the block, by position */
+    block_place place[MAX_SIDES]; /* of the block, by position */
+    val codes[MAX_SIDES];  /* in panels: address of the group's codes */
 } side;
 
 typedef struct dots {
@@ -22,11 +23,15 @@ typedef struct dots {
     int components, w_of[256], a_of[256];
     int parts;             /* chains of integer sums of one component */
     val sum[256][MAX_PARTS];
+    val isum[MAX_SIDES];   /* sums of the activations' integers, where made */
     axes_set reduced;
     aq_id along;           /* the axis of the blocks */
 } dots;
 
 static inline val aq_emit_as_lanes(emitter *e, val v, typ t, int n) { return e->l->BuildBitCast(e->b, v, wide(e, t, n), ""); }
+
+/* Sum of the integers of half of an activation block, i32. */
+val aq_emit_half_sum(emitter *e, aq_dtype t, val group, int half);
 
 /* One block of the dot, lane by lane; `yes` (may be NULL): whether it counts. */
 void aq_emit_slow_block(emitter *e, dots *d, val yes);

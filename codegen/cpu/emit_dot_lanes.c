@@ -9,27 +9,15 @@ static val shuffled(emitter *e, val a, val b, const int *order, int n) {
     return e->l->BuildShuffleVector(e->b, a, b ? b : e->l->GetPoison(e->l->TypeOf(a)), e->l->ConstVector(k, (unsigned)n), "");
 }
 
-/* The 32 integers of a weight's block in order, as i16. */
-static val row_weights(emitter *e, const side *w, val group, val row) {
-    int panel = e->n->bufs.at[w->buf].layout == AQ_LAYOUT_PANEL, bytes = 4 * w->form.words, order[32];
-    val q;
-    if (panel) {
-        q = e->l->GetUndef(wide(e, e->i32, w->form.words));
-        val at = e->l->BuildMul(e->b, row, k64(e, 4), "");
-        val p = e->l->BuildGEP2(e->b, e->i8, group, &at, 1, "");
-        for (int j = 0; j < w->form.words; j++)
-            q = e->l->BuildInsertElement(e->b, q, aq_emit_load_at(e, e->i32, aq_emit_step_address(e, p, 64 * j), 4), k64(e, j), "");
-        q = aq_emit_as_lanes(e, q, e->i8, bytes);
-    } else
-        q = aq_emit_load_at(e, wide(e, e->i8, bytes), aq_emit_step_address(e, group, w->form.q_at), 1);
-    if (!w->form.nibbles)
-        return e->l->BuildSExt(e->b, q, wide(e, e->i16, 32), "");
-    val four = aq_emit_splat(e, e->l->ConstInt(e->i8, 4, 0), 16), low = aq_emit_splat(e, e->l->ConstInt(e->i8, 15, 0), 16);
+/* The 32 integers of a group of a weight in order. */
+static val row_weights(emitter *e, const side *w, const block_place *p, val k) {
+    int order[32];
+    val half[2];
+    for (int h = 0; h < 2; h++)
+        half[h] = aq_emit_row_codes(e, &w->form, p, e->l->BuildAdd(e->b, k, k64(e, 16 * h), ""), 16);
     for (int i = 0; i < 32; i++)
-        order[i] = panel ? (i % 8 >= 4 ? 16 : 0) + i / 8 * 4 + i % 4 : i;
-    q = shuffled(e, e->l->BuildAnd(e->b, q, low, ""), e->l->BuildLShr(e->b, q, four, ""), order, 32);
-    q = e->l->BuildZExt(e->b, q, wide(e, e->i16, 32), "");
-    return e->l->BuildSub(e->b, q, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)w->form.zero, 0), 32), "");
+        order[i] = i;
+    return shuffled(e, half[0], half[1], order, 32);
 }
 
 static val row_acts(emitter *e, const side *a, val group) {
@@ -42,25 +30,24 @@ static val row_acts(emitter *e, const side *a, val group) {
     return shuffled(e, aq_emit_load_at(e, wide(e, e->i16, 32), p, 2), NULL, order, 32);
 }
 
-static val half_at(emitter *e, val group, int at, val row) {
-    val o = e->l->BuildMul(e->b, row, k64(e, 2), "");
-    val p = e->l->BuildGEP2(e->b, e->i8, aq_emit_step_address(e, group, at), &o, 1, "");
-    return e->l->BuildFPExt(e->b, aq_emit_load_at(e, e->f16, p, 2), e->f32, "");
-}
-
 static val one_lane(emitter *e, const dots *d, const block_place *w, const block_place *a, val acc) {
-    val row = aq_emit_ix_scalar(e, w->row);
-    val x = e->l->BuildSExt(e->b, row_weights(e, &d->w, w->group, row), wide(e, e->i32, 32), "");
-    val y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
-    val product = e->l->BuildMul(e->b, x, y, "");
-    typ t = e->l->TypeOf(product);
-    val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &product, 1);
-    val scale = e->l->BuildFMul(e->b, half_at(e, w->group, d->w.form.d_at, row), aq_emit_load_at(e, e->f32, a->group, 4), "");
-    acc = aq_emit_fma(e, aq_emit_f32(e, sum), scale, acc);
-    if (d->w.form.m_at < 0)
-        return acc;
-    return aq_emit_fma(e, half_at(e, w->group, d->w.form.m_at, row), aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4),
-                       acc);
+    val k = aq_emit_ix_scalar(e, w->k), x = row_weights(e, &d->w, w, k), y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
+    val product = e->l->BuildMul(e->b, x, y, ""), da = aq_emit_load_at(e, e->f32, a->group, 4);
+    int halves = d->w.form.halves;
+    for (int h = 0; h < halves; h++) {
+        val of = halves == 1 ? product : aq_emit_half_of(e, product, h);
+        typ t = e->l->TypeOf(of);
+        val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &of, 1);
+        val j = e->l->BuildAdd(e->b, e->l->BuildLShr(e->b, k, k64(e, halves == 1 ? 5 : 4), ""), k64(e, h), "");
+        block_scale s = aq_emit_block_scale(e, &d->w.form, w, j, 0);
+        acc = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, s.d, da, ""), acc);
+        if (!s.m)
+            continue;
+        val total = halves == 1 ? aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4)
+                                : e->l->BuildFMul(e->b, da, aq_emit_f32(e, aq_emit_half_sum(e, d->a.dtype, a->group, h)), "");
+        acc = aq_emit_fma(e, s.m, total, acc);
+    }
+    return acc;
 }
 
 static block_place place_lane(emitter *e, const side *s, int lane, int lanes, val mask) {

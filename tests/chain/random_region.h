@@ -207,12 +207,21 @@ static inline int gen_index(gen *g, aq_op op) {
     return gen_2(g, op, a, gen_const(g, 1 + gen_below(g, 9)));
 }
 
+/* A block type whose blocks fill rows of k elements; k 0: any. */
+static inline aq_dtype gen_block_type(gen *g, int64_t k) {
+    static const aq_dtype blocks[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_Q5_0, AQ_Q5_1, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K};
+    return blocks[gen_below(g, k % 256 ? 5 : 10)];
+}
+static inline int64_t gen_block_width(gen *g, aq_dtype t) {
+    return aq_dtype_of(t)->block > 32 ? aq_dtype_of(t)->block : 32 + 32 * gen_below(g, 2);
+}
+
 static inline int gen_cast(gen *g) {
     static const aq_dtype types[] = {AQ_F16, AQ_BF16, AQ_F32, AQ_I32, AQ_I8, AQ_F16};
-    static const aq_dtype blocks[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0};
-    if (gen_below(g, 4) == 0)
-        return gen_num(g, AQ_OP_cast, gen_weight(g, blocks[gen_below(g, 3)], 2, 1 + gen_below(g, 40), 32 + 32 * gen_below(g, 2)),
-                       AQ_ATTR_dtype, AQ_F32);
+    if (gen_below(g, 4) == 0) {
+        aq_dtype t = gen_block_type(g, 0);
+        return gen_num(g, AQ_OP_cast, gen_weight(g, t, 2, 1 + gen_below(g, 40), gen_block_width(g, t)), AQ_ATTR_dtype, AQ_F32);
+    }
     return gen_num(g, AQ_OP_cast, gen_below(g, 6) ? gen_pick_float(g) : gen_pick_int(g), AQ_ATTR_dtype, types[gen_below(g, 6)]);
 }
 
@@ -222,7 +231,7 @@ static inline int gen_quantize(gen *g) {
         if (r >= 0)
             return r;
     }
-    return gen_num(g, AQ_OP_quantize, gen_input(g, AQ_F32, 2, (aq_dim[]){{1, g->T}, aq_dim_const(32 + 32 * gen_below(g, 3))}, 0),
+    return gen_num(g, AQ_OP_quantize, gen_input(g, AQ_F32, 2, (aq_dim[]){{1, g->T}, aq_dim_const(gen_below(g, 8) ? 32 + 32 * gen_below(g, 3) : 256)}, 0),
                    AQ_ATTR_dtype, AQ_A16);
 }
 
@@ -260,7 +269,7 @@ static inline int gen_einsum(gen *g) {
 }
 
 static inline int gen_dot(gen *g) {
-    static const aq_dtype plain[] = {AQ_F32, AQ_F32, AQ_F16, AQ_BF16}, blocks[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0};
+    static const aq_dtype plain[] = {AQ_F32, AQ_F32, AQ_F16, AQ_BF16};
     static const int64_t rows[] = {1, 3, 15, 16, 17, 32, 33, 48};
     int64_t n = rows[gen_below(g, 8)];
     if (gen_below(g, 3) == 0)
@@ -272,7 +281,7 @@ static inline int gen_dot(gen *g) {
             continue;
         if (t->dim[1].k % 32 == 0 && gen_below(g, 2)) {
             int q = gen_num(g, AQ_OP_quantize, x, AQ_ATTR_dtype, gen_below(g, 4) ? AQ_A16 : AQ_A8);
-            return gen_dot_spec(g, q, gen_weight(g, blocks[gen_below(g, 3)], 2, n, t->dim[1].k), "tk,nk->tn");
+            return gen_dot_spec(g, q, gen_weight(g, gen_block_type(g, t->dim[1].k), 2, n, t->dim[1].k), "tk,nk->tn");
         }
         return gen_dot_spec(g, x, gen_weight(g, plain[gen_below(g, 4)], 2, n, t->dim[1].k), "tk,nk->tn");
     }
@@ -301,7 +310,8 @@ static inline int gen_rope(gen *g) {
 }
 
 static inline int gen_rows(gen *g) {
-    static const aq_dtype tables[] = {AQ_F32, AQ_F16, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_BF16};
+    static const aq_dtype tables[] = {AQ_F32, AQ_F16, AQ_BF16};
+    aq_dtype t = gen_below(g, 2) ? tables[gen_below(g, 3)] : gen_block_type(g, 0);
     aq_dim dim[1] = {{1, gen_below(g, 2) ? g->T : g->O}};
     int ids = gen_input(g, AQ_I32, 1, dim, 0);
     for (int tries = 0; tries < 5 && gen_below(g, 2); tries++) {
@@ -309,7 +319,7 @@ static inline int gen_rows(gen *g) {
         if (r >= 0)
             return r;
     }
-    return gen_2(g, AQ_OP_rows, gen_weight(g, tables[gen_below(g, 6)], 2, 1 + gen_below(g, 20), 32 + 32 * gen_below(g, 2)), ids);
+    return gen_2(g, AQ_OP_rows, gen_weight(g, t, 2, 1 + gen_below(g, 20), gen_block_width(g, t)), ids);
 }
 
 /* A value [T, heads, e]: one that is there, or an input. */
@@ -441,7 +451,7 @@ static inline int gen_can(aq_op op) {
 
 /* 0, or what went wrong. *m is opened in any case. used[op] is set for what the region holds. */
 static inline const char *gen_region(aq_module *m, uint64_t seed, aq_op wanted, uint8_t *used) {
-    static const int64_t widths[] = {1, 7, 15, 16, 17, 31, 32, 33, 64, 96}, es[] = {4, 8, 16, 24, 32};
+    static const int64_t widths[] = {1, 7, 15, 16, 17, 31, 32, 33, 64, 96, 256}, es[] = {4, 8, 16, 24, 32};
     gen g = {.m = m, .r = aq_random_open(seed)};
     aq_id graph, node, outer[GEN_MAX];
     if (aq_module_open(m, "random"))
@@ -458,7 +468,7 @@ static inline const char *gen_region(aq_module *m, uint64_t seed, aq_op wanted, 
         m->graphs.at = at;
         m->graphs.at[m->graphs.n++] = graph;
     }
-    g.width = widths[gen_below(&g, 10)];
+    g.width = widths[gen_below(&g, 11)];
     g.e = es[gen_below(&g, 5)];
     g.kv_heads = 1 + gen_below(&g, 2);
     g.heads = g.kv_heads * (1 + gen_below(&g, 3));

@@ -50,28 +50,37 @@ static void row_dots(void **state) {
              8, 1e-6);
 }
 
-static void block_dot(const char *weight, const char *layout, const char *act, const char *lanes) {
+static const char *const all_weights[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"};
+enum { N_WEIGHTS = sizeof all_weights / sizeof *all_weights };
+
+/* An extent of several groups. */
+static int several(const char *weight) { return weight[3] == 'k' ? 256 : 96; }
+
+static void block_dot(const char *weight, const char *layout, const char *act, const char *lanes, int t) {
     char text[1024];
+    int d = several(weight) * (t == 1 && *layout ? 2 : 1);
     snprintf(text, sizeof text,
-             "nest b(in %%x: %s[T, 96], in @w: %s[40, 96] %s, out %%y: f32[T, 40]) { axis t: T, n: 40, d: 96\n"
-             "phase { tiles n by 32 %s { tiles t by 6 { acc %%a sum [t, n]\n"
+             "nest b(in %%x: %s[T, %d], in @w: %s[40, %d] %s, out %%y: f32[T, 40]) { axis t: T, n: 40, d: %d\n"
+             "phase { tiles n by 32 %s { tiles t by %d { acc %%a sum [t, n]\n"
              "  for d by 32 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }",
-             act, weight, layout, lanes);
+             act, d, weight, d, layout, d, lanes, t);
     at_edges(text, 8, 1e-6);
 }
 static void block_dots(void **state) {
     (void)state;
-    static const char *const weights[] = {"q4_0", "q4_1", "q8_0"}, *const acts[] = {"a16", "a8"};
-    for (int w = 0; w < 3; w++)
-        for (int a = 0; a < 2; a++)
-            block_dot(weights[w], "panel", acts[a], "lanes 16");
+    for (int w = 0; w < N_WEIGHTS; w++) {
+        block_dot(all_weights[w], "panel", "a16", "lanes 16", w % 2 ? 1 : 6);
+        block_dot(all_weights[w], "panel", "a8", "lanes 16", w % 2 ? 6 : 1);
+    }
 }
 static void block_dots_lane_by_lane(void **state) {
     (void)state;
-    block_dot("q4_1", "", "a16", "lanes 8");
-    block_dot("q4_0", "panel", "a8", "lanes 8");
-    block_dot("q8_0", "panel", "a16", "lanes 8");
-    block_dot("q8_0", "", "a8", "lanes 4");
+    block_dot("q4_1", "", "a16", "lanes 8", 6);
+    block_dot("q4_0", "panel", "a8", "lanes 8", 6);
+    block_dot("q8_0", "panel", "a16", "lanes 8", 6);
+    block_dot("q8_0", "", "a8", "lanes 4", 6);
+    for (int w = 3; w < N_WEIGHTS; w++)
+        block_dot(all_weights[w], w % 2 ? "" : "panel", w % 3 ? "a8" : "a16", "", 2);
 }
 
 static void quantised(void **state) {
@@ -88,17 +97,19 @@ static void quantised(void **state) {
 
 static void dequantised(void **state) {
     (void)state;
-    static const char *const weights[] = {"q4_0", "q4_1", "q8_0"};
-    for (int w = 0; w < 3; w++) {
+    for (int w = 0; w < N_WEIGHTS; w++) {
         char text[1024];
+        const char *type = all_weights[w];
+        int d = several(type);
         snprintf(text, sizeof text,
-                 "nest c(in %%tok: i32[T], in @e: %s[24, 96], in @w: %s[40, 96] panel, out %%x: f32[T, 96], out %%y: f32[40, 96], out %%z: "
-                 "f32[T, 96]) {\n"
-                 "axis t: T, n: 40, d: 96\n"
+                 "nest c(in %%tok: i32[T], in @e: %s[24, %d], in @w: %s[40, %d] panel, out %%x: f32[T, %d], out %%y: f32[40, %d], out %%z: "
+                 "f32[T, %d], out %%v: f32[T, %d]) {\n"
+                 "axis t: T, n: 40, d: %d\n"
                  "phase { tiles t by 2 { for d by 16 lanes 16 { store %%x[t, d] = cast(@e[%%tok[t], d]) {dtype=f32} } }\n"
                  "  tiles n by 16 lanes 16 { for d by 3 { store %%y[n, d] = cast(@w[n, d]) {dtype=f32} } }\n"
-                 "  tiles t by 1 { for d by 8 lanes 4 { store %%z[t, d] = cast(@w[%%tok[t], sub(95, d)]) {dtype=f32} } } } }",
-                 weights[w], weights[w]);
+                 "  tiles t by 1 { for d by 8 lanes 4 { store %%z[t, d] = cast(@w[%%tok[t], sub(%d, d)]) {dtype=f32} } }\n"
+                 "  tiles t by 1 { for d by 16 lanes 16 { store %%v[t, d] = cast(@w[%%tok[t], d]) {dtype=f32} } } } }",
+                 type, d, type, d, d, d, d, d, d, d - 1);
         at_edges(text, 24, 1e-6);
     }
 }

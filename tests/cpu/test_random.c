@@ -123,9 +123,10 @@ static void write_reduction(writer *w) {
 }
 
 static void write_blocks(writer *w) {
-    int K = 32 * between(w, 1, 5), N = between(w, 1, 50);
+    const char *weight = ONE_OF(w, "q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k");
+    int K = weight[3] == 'k' ? 256 * between(w, 1, 2) : 32 * between(w, 1, 5), N = between(w, 1, 50);
     int two = below(w, 3) == 0;
-    const char *weight = ONE_OF(w, "q4_0", "q4_1", "q8_0"), *act = ONE_OF(w, "a16", "a8"), *layout = ONE_OF(w, "panel", "panel", "");
+    const char *act = ONE_OF(w, "a16", "a8"), *layout = ONE_OF(w, "panel", "panel", "");
     add(w,
         "nest b(in %%x: f32[T, %d], in @w: %s[%d, %d] %s, in @v: %s[%d, %d] %s, out %%y: f32[T, %d], scratch %%q: %s[T, %d]) { axis t: T, "
         "n: %d, d: %d\n",

@@ -15,7 +15,8 @@
 
 #include <cmocka.h>
 
-static const aq_dtype panel_types[] = {AQ_F64, AQ_F32, AQ_BF16, AQ_F16, AQ_I8, AQ_I32, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0};
+static const aq_dtype panel_types[] = {AQ_F64, AQ_F32, AQ_BF16, AQ_F16, AQ_I8, AQ_I32, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0,
+                                        AQ_Q5_0, AQ_Q5_1, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K};
 
 static void *bytes_of(aq_layout l, aq_dtype t, const int64_t *dim, int rank, size_t *out_size) {
     void *p = NULL;
@@ -59,17 +60,19 @@ static void check_panel(aq_dtype t, int64_t n, int64_t k, int64_t head, uint64_t
     aq_mem_free(panel);
 }
 
+static int64_t unit(aq_dtype t) { return aq_dtype_of(t)->block > 32 ? aq_dtype_of(t)->block : 32; }
+
 static void panels_hold_what_rows_hold(void **state) {
     (void)state;
     static const int64_t n[] = {1, 15, 16, 17, 48, 61};
     for (size_t t = 0; t < sizeof panel_types / sizeof *panel_types; t++)
         for (size_t i = 0; i < sizeof n / sizeof *n; i++)
-            for (int64_t k = 32; k <= 96; k += 32)
+            for (int64_t k = unit(panel_types[t]); k <= (unit(panel_types[t]) > 32 ? 512 : 96); k += unit(panel_types[t]))
                 check_panel(panel_types[t], n[i], k, 0, t * 100 + i);
     for (size_t t = 0; t < sizeof panel_types / sizeof *panel_types; t++) {
-        check_panel(panel_types[t], 48, 64, 16, t);
-        check_panel(panel_types[t], 24, 32, 8, t);
-        check_panel(panel_types[t], 20, 32, 10, t);
+        check_panel(panel_types[t], 48, 2 * unit(panel_types[t]), 16, t);
+        check_panel(panel_types[t], 24, unit(panel_types[t]), 8, t);
+        check_panel(panel_types[t], 20, unit(panel_types[t]), 10, t);
     }
     check_panel(AQ_F32, 17, 5, 0, 1); /* plain types need no multiple of 32 */
     check_panel(AQ_BF16, 33, 19, 0, 1);
@@ -177,8 +180,8 @@ static void what_a_layout_does_not_offer_is_refused(void **state) {
 /* Not a benchmark: shows the rate, and fails only if packing became absurdly slow. */
 static void packing_is_fast(void **state) {
     (void)state;
-    static const aq_dtype types[] = {AQ_Q4_1, AQ_Q8_0, AQ_BF16};
-    for (int i = 0; i < 3; i++) {
+    static const aq_dtype types[] = {AQ_Q4_1, AQ_Q8_0, AQ_BF16, AQ_Q5_0, AQ_Q4_K, AQ_Q6_K};
+    for (int i = 0; i < 6; i++) {
         const int64_t dim[2] = {4096, 2048};
         size_t from_size, to_size;
         char *from = bytes_of(AQ_LAYOUT_ROWS, types[i], dim, 2, &from_size), *to = bytes_of(AQ_LAYOUT_PANEL, types[i], dim, 2, &to_size);
