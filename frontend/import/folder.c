@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_JSON = 1 << 26, MOST_SHARDS = 1000 };
+enum { MOST_SHARDS = 1000 };
 
 /* What weights come in, in the order in which a folder is searched. */
 typedef struct container {
@@ -55,7 +55,7 @@ static aq_status parse_index(aq_arena *arena, const char *path, shard_list *out)
     char *text;
     size_t n;
     cJSON *root;
-    AQ_TRY(aq_file_read(path, LONGEST_JSON, &text, &n));
+    AQ_TRY(aq_import_read(path, &text, &n));
     aq_status status = aq_json_parse(path, text, n, &root);
     aq_mem_free(text);
     AQ_TRY(status);
@@ -149,8 +149,6 @@ static const cJSON *default_template(const cJSON *root) {
     return NULL;
 }
 
-static aq_status read_text(const char *path, char **text, size_t *n) { return aq_file_read(path, LONGEST_JSON, text, n); }
-
 static aq_status read_template(aq_checkpoint *c, const char *folder) {
     const char *jinja, *config;
     char *text = NULL;
@@ -161,7 +159,7 @@ static aq_status read_template(aq_checkpoint *c, const char *folder) {
     int has_jinja = aq_file_kind(jinja) == 1;
     if (!has_jinja && aq_file_kind(config) != 1)
         return AQ_OK;
-    AQ_TRY(read_text(has_jinja ? jinja : config, &text, &n));
+    AQ_TRY(aq_import_read(has_jinja ? jinja : config, &text, &n));
     aq_status status;
     if (has_jinja) {
         status = aq_arena_string(&c->arena, text, n, &c->chat_template);
@@ -197,7 +195,7 @@ aq_status aq_import_folder(aq_checkpoint *c) {
     AQ_TRY(aq_import_path(&c->arena, folder, "config.json", &config));
     if (!aq_file_kind(config))
         return aq_refuse(AQ_WHY_FOLDER_CONFIG, config, "no such file: expected the figures of the model beside its weights");
-    AQ_TRY(read_text(config, &text, &n));
+    AQ_TRY(aq_import_read(config, &text, &n));
     aq_status status = aq_config_parse(&c->arena, config, text, n, &c->config, &naming);
     aq_mem_free(text);
     AQ_TRY(status);

@@ -40,7 +40,7 @@ aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out)
     if (!c->files)
         AQ_ALLOC(&c->arena, c->files, MOST_FILES); /* in place for good: what is mapped must be found again by close */
     assert(c->n_files < MOST_FILES); /* folder.c counts its shards */
-    AQ_TRY(aq_file_map(path, &c->files[c->n_files]));
+    AQ_TRY(aq_import_unreadable(aq_file_map(path, &c->files[c->n_files])));
     *out = &c->files[c->n_files++];
     return AQ_OK;
 }
@@ -53,7 +53,7 @@ static int ends_with(const char *path, const char *end) {
 /* The form of a file: PK is how a zip archive begins. */
 static aq_status look_inside(const char *path, form_id *out) {
     aq_file file;
-    AQ_TRY(aq_file_map(path, &file));
+    AQ_TRY(aq_import_unreadable(aq_file_map(path, &file)));
     int gguf = file.size >= 4 && memcmp(file.bytes, "GGUF", 4) == 0, zip = file.size >= 2 && memcmp(file.bytes, "PK", 2) == 0;
     aq_file_unmap(&file);
     if (!gguf && ends_with(path, ".safetensors"))
@@ -105,7 +105,7 @@ static aq_status read_json(aq_arena *arena, const char *path, aq_config *out) {
     char *text;
     size_t n;
     aq_naming naming;
-    AQ_TRY(aq_file_read(path, (size_t)1 << 24, &text, &n));
+    AQ_TRY(aq_import_read(path, &text, &n));
     aq_status status = aq_config_parse(arena, path, text, n, out, &naming);
     aq_mem_free(text);
     return status;

@@ -72,7 +72,7 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
 aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out) {
     aq_file file;
     aq_gguf g;
-    AQ_TRY(aq_file_map(path, &file));
+    AQ_TRY(aq_import_unreadable(aq_file_map(path, &file)));
     aq_status status = aq_gguf_read(arena, path, &file, &g);
     if (status == AQ_OK)
         status = read_config(arena, &g, out);

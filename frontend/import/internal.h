@@ -88,6 +88,10 @@ AQ_MUST_USE aq_status aq_torch_read(aq_arena *arena, const char *path, const aq_
 /* FOLDER/NAME; and the map of a file, kept by the checkpoint. */
 AQ_MUST_USE aq_status aq_import_path(aq_arena *arena, const char *folder, const char *name, const char **out);
 AQ_MUST_USE aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out);
+/* A small file of a model (at most 64 MiB) as aq_file_read gives it, but only a regular one: a pipe would let us wait for ever. */
+AQ_MUST_USE aq_status aq_import_read(const char *path, char **text, size_t *n);
+/* The number of what ir/file.h refuses, for the status of one of its functions. */
+aq_status aq_import_unreadable(aq_status status);
 
 /* The built-in architectures: config.json texts of models/aquila/configs, put into the program by the build. Ends with a NULL name. */
 typedef struct aq_builtin_config {

@@ -16,7 +16,7 @@ aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n
     return aq_refuse(AQ_WHY_TOKENIZER_SIZE, place, "%zu %s: at least one entry, at most %u of anything expected", n, what, AQ_TOKENIZER_LIMIT);
 }
 
-static aq_status collides(const char *place, const char *what) {
+aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what) {
     return aq_refuse(AQ_WHY_TOKENIZER_COLLIDES, place, "%s made to collide: no ordinary file does", what);
 }
 
@@ -66,7 +66,7 @@ static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t 
             return aq_refuse(AQ_WHY_TOKENIZER_TEXT_TWICE, s->place, "ids %u and %u have the same text \"%.*s\": one expected", t->pieces[at].id, id,
                            (int)s->vocab[id].n, s->vocab[id].s);
         if (((at - hash) & t->piece_mask) > MOST_COLLISIONS)
-            return collides(s->place, "texts");
+            return aq_tokenizer_refuse_collisions(s->place, "texts");
     }
     t->pieces[at] = (aq_piece_slot){hash, id};
     return AQ_OK;
@@ -204,7 +204,7 @@ aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge)
     t->filter[bit >> 6] |= 1ull << (bit & 63);
     aq_merge_slot *slot = aq_merge_find(t, hash, merge.left, merge.right);
     if ((((uint32_t)(slot - t->merges) - (uint32_t)hash) & t->merge_mask) > MOST_COLLISIONS)
-        return collides(place, "merges");
+        return aq_tokenizer_refuse_collisions(place, "merges");
     *slot = merge;
     return AQ_OK;
 }

@@ -103,6 +103,8 @@ struct aq_tokenizer {
 uint32_t aq_piece_hash(const char *s, size_t n);
 /* So many of `what` are too many, or none where some are needed. */
 aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n);
+/* A table would be slow, because its entries were made so. */
+aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what);
 /* The id whose text in the vocabulary is s, or AQ_NO_ID. */
 uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size_t n);
 /* A filter of 16 bits a merge answers most of the questions whose answer is no; it fits the second-level cache, the table does not. */
@@ -185,12 +187,18 @@ AQ_MUST_USE aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uin
 
 /* ---- source_json.c, source_special.c, source_files.c ---- */
 struct cJSON;
+/* Entries by the hash of their texts: 1 + index, 0 where there is none. size: a power of two, or 0; used: how many are in it. */
+typedef struct aq_text_index {
+    uint32_t *slots, size, used;
+} aq_text_index;
+
 /* What reading the files of a tokenizer gathers; strings are in the arena. */
 typedef struct aq_source_reader {
     aq_arena *arena;
     const char *place; /* the file at hand */
     aq_tokenizer_source *out;
     AQ_VEC(aq_added_token) added;
+    aq_text_index by_added, by_vocab; /* of aq_source_find */
 } aq_source_reader;
 
 /* Parses text[0..n) whole; free with cJSON_Delete. Refuses what cJSON would misread (\u0000 ends its strings). */
@@ -205,7 +213,7 @@ AQ_MUST_USE aq_status aq_source_vocab(aq_source_reader *r, const struct cJSON *o
 /* Adds a token, or brings the flags of one with the same text up to date. */
 AQ_MUST_USE aq_status aq_source_add(aq_source_reader *r, aq_added_token token);
 /* The id of a text among added tokens and vocabulary, -1 if it has none. */
-int32_t aq_source_find(const aq_source_reader *r, aq_bytes text);
+AQ_MUST_USE aq_status aq_source_find(aq_source_reader *r, aq_bytes text, int32_t *out);
 
 /* The document tokenizer.json, or merges.txt: the parts that the fuzzers feed. */
 AQ_MUST_USE aq_status aq_source_parse_json(aq_source_reader *r, const char *text, size_t n);

@@ -3,10 +3,12 @@
  * tokenizer.json says everything, tokenizer_config.json and special_tokens_map.json then only name bos, eos, pad and unk. Without it
  * vocab.json + merges.txt are GPT-2's "slow" form, read as transformers reads it: the texts that added_tokens.json,
  * tokenizer_config.json and special_tokens_map.json name are added tokens, and `<|endoftext|>` is one even where no file says so. */
+#include "frontend/import/internal.h"
 #include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include "ir/file.h"
+#include "ir/memory.h"
 
 #include <string.h>
 
@@ -34,11 +36,12 @@ static const struct {
 enum { N_FILES = sizeof files / sizeof *files };
 
 static aq_status read_one(aq_source_reader *r, const char *path, parse *parse) {
-    aq_file file;
-    AQ_TRY(aq_file_map(path, &file));
+    char *text;
+    size_t n;
+    AQ_TRY(aq_import_read(path, &text, &n)); /* not mapped: a file that is cut while it is read does no harm */
     r->place = path;
-    aq_status status = parse(r, file.size ? (const char *)file.bytes : "", file.size);
-    aq_file_unmap(&file);
+    aq_status status = parse(r, text, n);
+    aq_mem_free(text);
     return status;
 }
 
@@ -63,7 +66,8 @@ static aq_status holds(aq_arena *arena, const char *folder, const char *name, in
 
 static aq_status add_end_of_text(aq_source_reader *r) {
     const aq_bytes text = {"<|endoftext|>", 13};
-    int32_t id = aq_source_find(r, text);
+    int32_t id;
+    AQ_TRY(aq_source_find(r, text, &id));
     if (id < 0)
         return AQ_OK;
     for (uint32_t i = 0; i < r->added.n; i++)

@@ -75,7 +75,7 @@ static aq_status read_model(aq_source_reader *r, const cJSON *model) {
     AQ_TRY(must_be_off(r, model, "fuse_unk"));
     if (!cJSON_IsString(unk))
         return aq_refuse(AQ_WHY_TOKENIZER_UNK_KIND, r->place, "model.unk_token: a text or null expected");
-    r->out->unk = aq_source_find(r, (aq_bytes){unk->valuestring, (uint32_t)strlen(unk->valuestring)});
+    AQ_TRY(aq_source_find(r, (aq_bytes){unk->valuestring, (uint32_t)strlen(unk->valuestring)}, &r->out->unk));
     r->out->unk_bytes = r->out->unk >= 0;
     return r->out->unk_bytes ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_UNK_MISSING, r->place, "model.unk_token is not in the vocabulary");
 }

@@ -87,31 +87,6 @@ aq_status aq_source_parse_vocab(aq_source_reader *r, const char *text, size_t n)
 
 /* ---- added tokens ---- */
 
-static int is_same(aq_bytes a, aq_bytes b) { return a.n == b.n && memcmp(a.s, b.s, a.n) == 0; }
-
-int32_t aq_source_find(const aq_source_reader *r, aq_bytes text) {
-    for (uint32_t i = 0; i < r->added.n; i++)
-        if (is_same(r->added.at[i].text, text))
-            return r->added.at[i].id;
-    for (uint32_t i = 0; text.n && i < r->out->n_vocab; i++)
-        if (is_same(r->out->vocab[i], text))
-            return (int32_t)i;
-    return -1;
-}
-
-aq_status aq_source_add(aq_source_reader *r, aq_added_token token) {
-    for (uint32_t i = 0; i < r->added.n; i++)
-        if (is_same(r->added.at[i].text, token.text)) {
-            if (r->added.at[i].id != token.id)
-                return aq_refuse(AQ_WHY_TOKENIZER_ADDED_IDS, r->place, "added token \"%.*s\" has the ids %d and %d: one expected", (int)token.text.n,
-                               token.text.s, r->added.at[i].id, token.id);
-            r->added.at[i] = token;
-            return AQ_OK;
-        }
-    AQ_PUSH(r->arena, &r->added, token);
-    return AQ_OK;
-}
-
 static aq_status read_added(aq_source_reader *r, const cJSON *object) {
     if (!cJSON_IsObject(object))
         return aq_refuse(AQ_WHY_TOKENIZER_ADDED_OBJECT, r->place, "an object {\"text\": id, ...} expected");
@@ -143,7 +118,9 @@ static aq_status read_token(aq_source_reader *r, const char *key, const cJSON *i
     if (!cJSON_IsString(content) || !content->valuestring[0])
         return aq_refuse(AQ_WHY_TOKENIZER_ROLE, r->place, "\"%s\": a text, or an object with \"content\" expected", key);
     AQ_TRY(aq_json_copy(r->arena, content->valuestring, &token.text));
-    token.id = known >= 0 ? known : aq_source_find(r, token.text);
+    token.id = known;
+    if (known < 0)
+        AQ_TRY(aq_source_find(r, token.text, &token.id));
     if (token.id < 0)
         return aq_refuse(AQ_WHY_TOKENIZER_ROLE_ID, r->place, "\"%s\": \"%.80s\" has no id: an entry of the vocabulary or an added token expected", key,
                        token.text.s);

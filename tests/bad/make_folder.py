@@ -34,6 +34,8 @@ def make_803(d): return hf(d, lambda m: setattr(m, "config", None))
 def make_804(d): return hf(d, lambda m: setattr(m, "weights", None))
 def make_805(d): return hf(d, lambda m: m.files.update({"tokenizer.json": {
     "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate("abcdefg")}, "merges": []}, "pre_tokenizer": {"type": "ByteLevel"}}}))
+def make_806(d): return hf(d, lambda m: (os.mkdir(os.path.join(d, "model.safetensors")), setattr(m, "weights", None)))
+def make_807(d): return hf(d, lambda m: (os.mkfifo(os.path.join(d, "config.json")), setattr(m, "config", None)))
 def make_811(d): return hf(d, sharded(lambda i: i.pop("weight_map")))
 def make_812(d): return hf(d, sharded(lambda i: i["weight_map"].update({"model.norm.weight": "../../etc/passwd"})))
 def make_813(d): return hf(d, sharded(lambda i: i["weight_map"].clear()))
