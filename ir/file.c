@@ -109,6 +109,7 @@ aq_status aq_file_read(const char *path, size_t limit, char **out_bytes, size_t 
 }
 
 aq_status aq_file_make_folder(const char *path) {
+    struct stat st;
     char part[PATH_MAX];
     size_t n = strlen(path);
     if (n == 0 || n >= sizeof part)
@@ -121,7 +122,9 @@ aq_status aq_file_make_folder(const char *path) {
         part[i] = 0;
         if (aq_call_mkdir(part) && errno != EEXIST)
             return cannot(AQ_FAILED, part, "cannot make the folder");
-        if (aq_file_kind(part) != 2)
+        if (aq_call_stat(part, &st))
+            return cannot(AQ_FAILED, part, "cannot look at it");
+        if (!S_ISDIR(st.st_mode))
             return aq_fail(AQ_FAILED, part, "is not a folder");
         part[i] = kept;
     }

@@ -122,6 +122,7 @@ static void sweep_beside(const char *target) {
 }
 
 static aq_status open_writer(const char *path, aq_file_writer *w) {
+    struct stat st;
     if (strcmp(path, "-") == 0) {
         w->direct = 1;
         w->fd = STDOUT_FILENO;
@@ -132,13 +133,15 @@ static aq_status open_writer(const char *path, aq_file_writer *w) {
         return aq_fail(AQ_FAILED, path, "the name is %s", *path ? "too long" : "empty");
     if (!realpath(path, w->target)) /* not there yet */
         memcpy(w->target, path, strlen(path) + 1);
-    switch (aq_file_kind(w->target)) {
-    case 2: return aq_fail(AQ_FAILED, path, "is a folder: expected the name of a file to write");
-    case 3:
+    if (aq_call_stat(w->target, &st)) {
+        if (errno != ENOENT && errno != ENOTDIR)
+            return cannot(AQ_FAILED, path, "cannot look at it");
+    } else if (S_ISDIR(st.st_mode)) {
+        return aq_fail(AQ_FAILED, path, "is a folder: expected the name of a file to write");
+    } else if (!S_ISREG(st.st_mode)) {
         w->direct = 1;
         w->fd = aq_call_open(w->target, O_WRONLY, 0);
         return w->fd < 0 ? cannot(AQ_FAILED, path, "cannot open") : AQ_OK;
-    default: break;
     }
     sweep_beside(w->target);
     return open_beside(w);

@@ -167,7 +167,7 @@ static void all_faults(scene *s) {
         for (int k = 0; k < 4; k++) {
             if ((errors[k] == AQ_CALL_SHORT || errors[k] == ENOSPC) && call != AQ_CALL_READ && call != AQ_CALL_WRITE && !(call == AQ_CALL_SYNC && errors[k] == ENOSPC))
                 continue;
-            if (call == AQ_CALL_STAT && errors[k] == EIO) /* a look that fails finds nothing: the opening calls say more */
+            if (call == AQ_CALL_STAT && errors[k] == EIO) /* where the source is looked for, such a look finds nothing */
                 continue;
             for (long nth = 1; one_fault(s, (aq_file_call)call, nth, errors[k]); nth++) {
             }
