@@ -15,7 +15,7 @@ function(aq_embed)
     string(APPEND rows "    {\"${name}\",\n     \"${text}\"},\n")
   endforeach()
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/${arg_ARRAY}.c @ONLY CONTENT
-"/* made by frontend/embed.cmake from @arg_FILES@ */
+"/* made by frontend/embed.cmake */
 #include \"@arg_HEADER@\"
 
 const @arg_TYPE@ @arg_ARRAY@[] = {

@@ -1,5 +1,6 @@
 /* tables.c: every .def file that a user may care for, turned into rows of text by including it once more. A new table: its rows, and
  * one row in `tables`. */
+#define _GNU_SOURCE
 #include "frontend/cli/tables.h"
 
 #include "frontend/chat/chat.h"
@@ -66,8 +67,7 @@ static line features[] = {
 #include "runtime/cpu/features.def"
 };
 static line templates[] = {
-#define TEMPLATE(name, flags, start, system, system_start, system_end, user, user_end, assistant, assistant_end, open, instruction, ...)               \
-    {name, #user, #user_end, #assistant, #assistant_end, #__VA_ARGS__},
+#define TEMPLATE(name, ...) {name, "", "", "", "", "", ""}, /* filled in: texts as they are fed */
 #include "frontend/chat/templates.def"
 };
 static line switches[] = {
@@ -96,7 +96,8 @@ static const table tables[] = {
     {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
     {"models", "models by name: NAME:random, or a checkpoint of that name", {"model", "architecture", "context", "template", "stops", "options", "meaning"},
      ROWS(models)},
-    {"templates", "forms of a conversation", {"template", "before user", "after user", "before assistant", "after assistant", "stops"}, ROWS(templates)},
+    {"templates", "forms of a conversation", {"template", "beginning", "before user", "after user", "before assistant", "after assistant", "stops"},
+     ROWS(templates)},
     {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
 };
 
@@ -155,6 +156,36 @@ static aq_status options_of(aq_arena *arena, const aq_known_model *m, const char
     return AQ_OK;
 }
 
+/* A text of a template for people: line ends as \n, the model's own tokens as {bos} and {eos}. */
+static aq_status shown(aq_arena *arena, const char *s, const char **out) {
+    char *to;
+    AQ_ALLOC(arena, to, 5 * strlen(s) + 1);
+    *out = to;
+    for (; *s; s++) {
+        char plain[2] = {*s, 0};
+        to = stpcpy(to, *s == '\n' ? "\\n" : *s == 1 ? "{bos}" : *s == 2 ? "{eos}" : plain);
+    }
+    return AQ_OK;
+}
+
+static aq_status stops_of(aq_arena *arena, const aq_chat_template *t, const char **out) {
+    *out = "";
+    for (int k = 0; k < AQ_CHAT_STOPS && t->stops[k]; k++)
+        AQ_TRY(aq_arena_format(arena, out, "%s%s%s", *out, k ? " " : "", t->stops[k]));
+    return AQ_OK;
+}
+
+static aq_status fill_templates(aq_arena *arena) {
+    for (uint32_t i = 0; i < sizeof templates / sizeof *templates; i++) {
+        const aq_chat_template *t = aq_chat_template_at(i);
+        const char *const texts[] = {t->start, t->user, t->user_end, t->assistant, t->assistant_end};
+        for (int k = 0; k < 5; k++)
+            AQ_TRY(shown(arena, texts[k], &templates[i][1 + k]));
+        AQ_TRY(stops_of(arena, t, &templates[i][6]));
+    }
+    return AQ_OK;
+}
+
 static aq_status fill_models(aq_arena *arena) {
     for (uint32_t i = 0; i < sizeof models / sizeof *models; i++) {
         const aq_known_model *m = aq_known_model_at(i);
@@ -162,34 +193,35 @@ static aq_status fill_models(aq_arena *arena) {
         aq_config c;
         AQ_TRY(aq_config_read(arena, m->config, &c));
         AQ_TRY(aq_arena_format(arena, &models[i][2], "%" PRId64, c.max_length));
-        for (int k = 0; k < AQ_CHAT_STOPS && t->stops[k]; k++)
-            AQ_TRY(aq_arena_format(arena, &models[i][4], "%s%s%s", models[i][4], k ? " " : "", t->stops[k]));
+        AQ_TRY(stops_of(arena, t, &models[i][4]));
         AQ_TRY(options_of(arena, m, &models[i][5]));
     }
     return AQ_OK;
 }
 
-static aq_status print_models(int json) {
+static aq_status print(const table *t, int json) {
+    if (json)
+        return print_json(t);
+    print_text(t);
+    return AQ_OK;
+}
+
+static aq_status print_filled(const table *t, aq_status (*fill)(aq_arena *arena), int json) {
     aq_arena arena = {0};
-    aq_status status = fill_models(&arena);
-    if (status == AQ_OK && json)
-        status = print_json(find("models"));
-    else if (status == AQ_OK)
-        print_text(find("models"));
+    aq_status status = fill(&arena);
+    if (status == AQ_OK)
+        status = print(t, json);
     aq_arena_close(&arena);
     return status;
 }
 
 aq_status aq_table_print(const char *name, int json) {
-    if (!strcmp(name, "models"))
-        return print_models(json);
+    const table *t = find(name);
+    if (t->rows == models || t->rows == templates)
+        return print_filled(t, t->rows == models ? fill_models : fill_templates, json);
     for (size_t i = 0; i < TABLES; i++) {
         list_of_tables[i][0] = tables[i].name;
         list_of_tables[i][1] = tables[i].doc;
     }
-    const table *t = find(name);
-    if (json)
-        return print_json(t);
-    print_text(t);
-    return AQ_OK;
+    return print(t, json);
 }
