@@ -85,6 +85,31 @@ void aq_interrupt_call(void (*call)(void *user), void *user) {
     on_interrupt = call;
 }
 
+/* Bytes at s[0..n) that a terminal would obey: 1, or 2 for U+0080 to U+009F; 0: plain text. */
+static size_t control_at(const char *s, size_t n) {
+    unsigned char c = (unsigned char)*s;
+    if ((c < 32 && c != '\n' && c != '\t') || c == 127)
+        return 1;
+    return n > 1 && c == 0xc2 && (unsigned char)s[1] < 0xa0 ? 2 : 0;
+}
+
+int aq_output_text(const char *s, size_t n) {
+    int is_terminal = isatty(STDOUT_FILENO);
+    for (size_t i = 0, k; i < n; i += k) {
+        size_t plain = is_terminal ? 0 : n;
+        while (i + plain < n && !control_at(s + i + plain, n - i - plain))
+            plain++;
+        if (fwrite(s + i, 1, plain, stdout) != plain)
+            return 1;
+        k = plain;
+        if (i + plain < n) {
+            k += control_at(s + i + plain, n - i - plain);
+            printf("^%c", (s[i + k - 1] & 31) + (s[i + k - 1] == 127 ? '?' - 31 : '@'));
+        }
+    }
+    return ferror(stdout);
+}
+
 aq_status aq_output_finish(void) {
     errno = 0;
     if (!ferror(stdout) && fflush(stdout) == 0)

@@ -29,6 +29,10 @@ void aq_interrupt_patiently(void); /* for a conversation: Ctrl-C pressed twice m
 /* Called in the signal handler as well (say, to stop a running step); NULL for none. */
 void aq_interrupt_call(void (*call)(void *user), void *user);
 
+/* Text that a model or a file said, on standard output. On a terminal its control characters are shown (^[) and not obeyed: they could rewrite what
+ * was said before, or type. 0: it was written. */
+int aq_output_text(const char *s, size_t n);
+
 /* Flushes standard output; AQ_FAILED if anything written to it was lost. A pipe that its reader closed is no news: the message is "". */
 AQ_MUST_USE aq_status aq_output_finish(void);
 

@@ -16,7 +16,7 @@
 
 static int emit(void *user, aq_bytes text) {
     (void)user;
-    return fwrite(text.s, 1, text.n, stdout) != text.n || fflush(stdout) != 0;
+    return aq_output_text(text.s, text.n) || fflush(stdout) != 0;
 }
 
 static void answer_json(const aq_talk *t, const aq_answer *a) {
@@ -40,7 +40,7 @@ static aq_status say_input(aq_talk *t) {
             printf("%s%" PRId32, i ? ", " : "", t->prompt.ids.at[i]);
         fputs("]}\n", stdout);
     } else {
-        fwrite(t->prompt.text.s ? t->prompt.text.s : "", 1, t->prompt.text.n, stdout);
+        aq_output_text(t->prompt.text.s ? t->prompt.text.s : "", t->prompt.text.n);
         putchar('\n');
     }
     return aq_output_finish();
@@ -156,9 +156,17 @@ static aq_status history_path(aq_talk *t, const aq_subject *s, const char **out)
     return aq_arena_format(&t->arena, out, "%s/chat_history", s->cache);
 }
 
+/* A name out of a file, before a terminal sees it. */
+static int is_printable(const char *s) {
+    const char *at = s;
+    while ((unsigned char)*at >= 32 && *at != 127)
+        at++;
+    return *s && !*at;
+}
+
 static aq_status greet(aq_talk *t, const aq_subject *s) {
     const aq_args *a = s->args;
-    const char *name = *s->checkpoint.config.name ? s->checkpoint.config.name : a->operand[0];
+    const char *name = is_printable(s->checkpoint.config.name) ? s->checkpoint.config.name : a->operand[0];
     if (t->typed.terminal && !strcmp(t->prompt.template.name, "none"))
         aq_say(a, 0, "%s, no template: every message is completed on its own; /help lists commands", name);
     else if (t->typed.terminal)
@@ -173,7 +181,7 @@ static aq_status open_talk(aq_talk *t, aq_subject *s) {
     if (!s->tokenizer)
         return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER", a->operand[0]);
     t->json = aq_arg_given(a, AQ_OPT_JSON);
-    t->max_new = aq_arg_number(a, AQ_OPT_MAX_NEW);
+    t->max_new = aq_max_new_of(a);
     AQ_TRY(aq_prompt_open(s, &t->arena, &t->prompt));
     t->prompt.keep_room = 1;
     t->prompt.scratch = &t->scratch;

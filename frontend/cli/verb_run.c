@@ -12,7 +12,7 @@
 
 static int emit(void *user, aq_bytes text) {
     (void)user;
-    return fwrite(text.s, 1, text.n, stdout) != text.n || fflush(stdout) != 0;
+    return aq_output_text(text.s, text.n) || fflush(stdout) != 0;
 }
 
 static cJSON *timings(const aq_subject *s, const aq_answer *a) {
@@ -129,7 +129,7 @@ aq_status aq_verb_run(const aq_args *args) {
     if (aq_max_new_of(args) > 0) {
         AQ_TRY_GOTO(status, close, answer(&s, &p, &a));
     } else if (!aq_arg_given(args, AQ_OPT_JSON)) {
-        fwrite(p.text.s ? p.text.s : "", 1, p.text.n, stdout);
+        aq_output_text(p.text.s ? p.text.s : "", p.text.n);
         for (size_t i = 0; !p.text.s && i < p.ids.n; i++)
             printf("%s%" PRId32, i ? " " : "", p.ids.at[i]);
     }

@@ -275,6 +275,14 @@ class Terminal(Case):
         self.wait(b"/s\r\n")
         self.leave()
 
+    def test_a_text_does_not_command_the_terminal(self):
+        self.open(MICRO, "--template", "chatml", "--system", "a\033[31m\rb\u009b2Jc\x7f\t你", "-n", "0")
+        self.wait(b"> ")
+        self.type("x\n")
+        self.wait("a^[[31m^Mb^[2Jc^?".encode())
+        self.wait("你<|im_end|>".encode())
+        self.leave()
+
     def test_a_base_model_completes(self):
         self.open(MICRO, "--target", "ref", "--template", "none", "-n", "1")
         self.assertIn(b"every message is completed on its own", self.wait(b"> "))
