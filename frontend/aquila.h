@@ -10,7 +10,8 @@ struct aq_checkpoint;
 
 typedef struct aq_compile_options {
     const char *target;      /* "cpu" (this machine), "cpu:v3", "cpu:v4+vnni" ...; NULL = "cpu" */
-    const char *activations; /* "int16" (default, NULL), "int8", "f32": what block-quantised weights are multiplied with */
+    const char *activations; /* "int16" (default, NULL), "int8", "f32": what block-quantised weights are multiplied with; "bf16": all weights */
+    int as_stored;           /* weights are read as files have them (mapped, nothing packed but rows that have to move): slower */
     int64_t context;         /* positions a user will ask for: only `dynamic` rotary scaling depends on it; 0 = the model's maximum */
     const char *text;        /* the model's text; NULL = the built-in models/aquila/aquila.aq */
     const char *text_name;   /* for messages */

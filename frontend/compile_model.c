@@ -137,15 +137,15 @@ aq_status aq_compile_pass_options(const aq_target *t, const aq_compile_options *
     static const struct {
         const char *name;
         aq_dtype type;
-    } activations[] = {{"int16", AQ_A16}, {"int8", AQ_A8}, {"f32", AQ_F32}};
-    aq_pass_options p = {.target = t->name, .is_ref = t->is_ref, .activations = AQ_A16, .kv = t->is_ref ? AQ_F32 : AQ_F16, .panels = !t->is_ref,
+    } activations[] = {{"int16", AQ_A16}, {"int8", AQ_A8}, {"bf16", AQ_BF16}, {"f32", AQ_F32}};
+    aq_pass_options p = {.target = t->name, .is_ref = t->is_ref, .activations = AQ_A16, .kv = t->is_ref ? AQ_F32 : AQ_F16, .panels = !t->is_ref && !o->as_stored,
                          .t_lo = t_lo, .t_hi = t_hi, .read_gb_per_s = t->read_gb_per_s, .gflops = t->i16_gops > t->f32_gflops ? t->i16_gops : t->f32_gflops,
                          .launch_ns = 1000};
     size_t i = 0, n = sizeof activations / sizeof *activations;
     while (o->activations && i < n && strcmp(o->activations, activations[i].name))
         i++;
     if (i == n)
-        return aq_fail(AQ_USAGE, NULL, "activations %s: expected int16, int8 or f32", o->activations);
+        return aq_fail(AQ_USAGE, NULL, "activations %s: expected int16, int8, bf16 or f32", o->activations);
     p.activations = activations[i].type;
     *out = p;
     return AQ_OK;
@@ -157,7 +157,7 @@ aq_status aq_compile_key(const aq_checkpoint *c, const aq_compile_options *o, aq
     aq_bind binds[AQ_CONFIG_BINDS];
     AQ_TRY(aq_target_parse(o->target ? o->target : "cpu", &target));
     aq_config_binds(&c->config, o->context, binds);
-    AQ_TRY(aq_text_add(&t, "plan=%d target=%s activations=%s text=%s", AQ_PLAN_VERSION, target.name, o->activations ? o->activations : "int16",
+    AQ_TRY(aq_text_add(&t, "plan=%d target=%s activations=%s layout=%s text=%s", AQ_PLAN_VERSION, target.name, o->activations ? o->activations : "int16", o->as_stored ? "as-stored" : "panels",
                        o->text ? o->text : "aquila"));
     for (int i = 0; i < AQ_CONFIG_BINDS; i++)
         AQ_TRY(aq_text_add(&t, " %s=%.17g", binds[i].name, binds[i].value));

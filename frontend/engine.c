@@ -55,7 +55,7 @@ static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
         return AQ_OK;
     *out = aq_dtype_by_name(t, strlen(t));
     if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
-        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0 or q4_1", t);
+        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q4_k or q6_k", t);
     return AQ_OK;
 }
 
@@ -244,7 +244,7 @@ static aq_status check_adapters(const aq_engine *e, const char *model) {
 }
 
 static aq_status open_model(aq_engine *e, const char *model) {
-    const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .context = e->o.context};
+    const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .as_stored = e->o.as_stored, .context = e->o.context};
     int is_plan = ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
     int64_t start = aq_clock_ns();
     if (is_plan && !e->o.weights && !e->o.compile_only)

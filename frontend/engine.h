@@ -17,6 +17,7 @@ typedef struct aq_engine_options {
     const char *const *lora;          /* n_lora adapters, FOLDER or FOLDER:SCALE (lora.h) */
     uint32_t n_lora;
     const char *lora_mode;            /* "merge" into the weights, "dots" beside them; NULL: dots where an adapted matrix ends in a block type */
+    int as_stored;                    /* no panels: weights are used where the files have them */
     const char *cache;                /* folder; NULL = none */
     uint64_t cache_limit;             /* bytes the cache may hold when something was put into it; 0 = any */
     uint64_t memory_limit;            /* bytes that weights and session may take; 0 = what the machine has free; UINT64_MAX = do not look */

@@ -3,6 +3,7 @@
 #include "frontend/import/internal.h"
 #include "frontend/import/made.h"
 #include "frontend/lora.h"
+#include "frontend/retype.h"
 #include "ir/memory.h"
 
 #define XXH_INLINE_ALL
@@ -94,9 +95,7 @@ static aq_status merge_one(aq_checkpoint *c, aq_tensor *t, const aq_lora *lora, 
     size_t elements;
     if (to == AQ_DTYPE_NONE)
         to = aq_dtype_of(t->dtype)->kind == AQ_KIND_FLOAT ? t->dtype : AQ_BF16;
-    if (t->dim[1] % aq_dtype_of(to)->block)
-        return aq_fail(AQ_REFUSED, c->path, "tensor %s: rows of %lld elements cannot be %s: expected a multiple of %d", t->file_name, (long long)t->dim[1],
-                       aq_dtype_of(to)->name, aq_dtype_of(to)->block);
+    AQ_TRY(aq_tensor_fits(c, t, to));
     AQ_ALLOC(&c->arena, m, 1);
     *m = (merged){.maker.rows = make_merged, .from = *t, .lora = lora, .n = n, .to = to};
     if (!strncmp(t->name, "wq.", 3) || !strncmp(t->name, "wk.", 3))

@@ -34,12 +34,18 @@ static aq_status make_rows(const aq_tensor_maker *maker, int64_t first, int64_t 
     return status;
 }
 
+aq_status aq_tensor_fits(const aq_checkpoint *c, const aq_tensor *t, aq_dtype to) {
+    int block = aq_dtype_of(to)->block;
+    if (t->dim[1] % block == 0)
+        return AQ_OK;
+    return aq_fail(AQ_REFUSED, c->path, "tensor %s: rows of %lld elements cannot be %s: expected a multiple of %d%s", t->file_name, (long long)t->dim[1],
+                   aq_dtype_of(to)->name, block, t->dim[1] % 32 ? " (bf16, f16 and f32 take any)" : " (q4_0, q4_1 and q8_0 take multiples of 32)");
+}
+
 static aq_status retype(aq_checkpoint *c, aq_dtype to, aq_tensor *t) {
     retyped *m;
     size_t elements;
-    if (t->dim[1] % aq_dtype_of(to)->block)
-        return aq_fail(AQ_REFUSED, c->path, "tensor %s: rows of %lld elements cannot be %s: expected a multiple of %d", t->file_name, (long long)t->dim[1],
-                       aq_dtype_of(to)->name, aq_dtype_of(to)->block);
+    AQ_TRY(aq_tensor_fits(c, t, to));
     AQ_ALLOC(&c->arena, m, 1);
     *m = (retyped){.maker.rows = make_rows, .from = *t, .to = to};
     aq_tensor_content(c, t, m->maker.content);

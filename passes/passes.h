@@ -8,7 +8,7 @@
 typedef struct aq_pass_options {
     const char *target;                 /* for messages */
     uint8_t is_ref;                     /* ref: exact, no activation quantisation, f32 states */
-    aq_dtype activations;               /* against WEIGHT blocks: AQ_A16 (default), AQ_A8, or AQ_F32 (weights are cast instead) */
+    aq_dtype activations;               /* against WEIGHT blocks: AQ_A16 (default), AQ_A8, or AQ_F32 (weights are cast instead); AQ_BF16: rounded, against any weight */
     aq_dtype kv;                        /* dtype of cache states: AQ_F16 on cpu, AQ_F32 on ref */
     uint8_t panels;                     /* the target reads weights in panels (else as stored) */
     int64_t t_lo, t_hi;                 /* the range of T this graph will run for: fuse and cost decide by it */

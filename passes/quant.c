@@ -3,6 +3,7 @@
  *   weight FLOAT                      dot x, w                     (the dot widens w exactly)
  *   weight block type, activations    dot (quantize x {a16}), w    (a16: error about 2e-5, grade `round`; a8: `approx`, only when named)
  *   weight block type, f32 / ref      dot x, (cast w {f32})
+ *   activations bf16 (not on ref)     the same with (cast x {bf16}) for x (error 2e-3, `approx`: for comparing with what other machines compute)
  *
  * One quantize serves all matmuls of the same x. Order: after canon and cse, before fuse, so that regions hold what they compute. */
 #include "passes/passes.h"
@@ -29,7 +30,7 @@ static aq_status quantised_of(quant *q, aq_id x, aq_id like, aq_id *out) {
             return AQ_OK;
         }
     aq_attr a = dtype_attr(q->o->activations);
-    AQ_TRY(aq_rebuild_add(&q->r, AQ_OP_quantize, &x, 1, &a, 1, like, out));
+    AQ_TRY(aq_rebuild_add(&q->r, q->o->activations == AQ_BF16 ? AQ_OP_cast : AQ_OP_quantize, &x, 1, &a, 1, like, out));
     AQ_PUSH(&q->r.scratch, &q->made, (quantised){x, *out});
     return AQ_OK;
 }
@@ -42,8 +43,11 @@ static aq_status open_matmul(quant *q, aq_id node) {
     aq_dtype t = m->values.at[w].type.dtype;
     if (t == AQ_DTYPE_NONE)
         return aq_fail(AQ_REFUSED, m->file, "weight %s has no type yet: bind a checkpoint or name a --weights-type", m->values.at[w].name);
+    int bf16 = q->o->activations == AQ_BF16 && !q->o->is_ref;
+    if (bf16)
+        AQ_TRY(quantised_of(q, x, node, &x));
     if (aq_dtype_of(t)->kind == AQ_KIND_WEIGHT) {
-        int by_blocks = !q->o->is_ref && q->o->activations != AQ_F32;
+        int by_blocks = !q->o->is_ref && !bf16 && q->o->activations != AQ_F32;
         aq_attr a = dtype_attr(AQ_F32);
         if (by_blocks)
             AQ_TRY(quantised_of(q, x, node, &x));

@@ -129,6 +129,7 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .activations = args->at[AQ_OPT_ACTIVATIONS].n ? aq_arg_text(args, AQ_OPT_ACTIVATIONS) : NULL,
         .weights = aq_arg_text(args, AQ_OPT_WEIGHTS),
         .weights_type = aq_arg_text(args, AQ_OPT_WEIGHTS_TYPE),
+        .as_stored = aq_arg_number(args, AQ_OPT_LAYOUT) == 1,
         .lora = args->at[AQ_OPT_LORA].list,
         .n_lora = args->at[AQ_OPT_LORA].n_list,
         .lora_mode = aq_arg_text(args, AQ_OPT_LORA_MODE),
