@@ -98,6 +98,8 @@ static aq_status read_shards(aq_checkpoint *c, const container *form, const char
         AQ_TRY(aq_import_path(&c->arena, folder, index.at[i].file, &shard));
         AQ_TRY(aq_import_map(c, shard, &file));
         AQ_TRY(form->read(&c->arena, shard, file, stored));
+        if (stored->n > index.n)
+            break; /* more than the index lists: not worth the memory of reading on */
     }
     return compare_index(path, &index, stored);
 }

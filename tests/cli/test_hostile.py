@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""test_hostile.py: files cut short and with changed bytes, by seed, against the whole program: models (GGUF, Hugging Face folder), tokenizers,
+"""test_hostile.py: files cut short and with changed bytes, by seed, against the whole program: models (GGUF, Hugging Face and FlagAI folders), tokenizers,
 graph and nest texts, plans, what the cache holds, arrays, messages. Every one ends within 20 s with exit 0 (the change did no harm) or 3 and one
 line `aquila: error: ...`, and leaves no half-written file; a damaged cache is made again in silence, with the same answer. AQ_PROGRAM names the
 program; AQ_HOSTILE_CASES: cases a kind (default 20); AQ_HOSTILE_SEED; AQ_TEST_MODEL: a real model, whose head is damaged too."""
@@ -111,6 +111,13 @@ class Hostile(unittest.TestCase):
         ask = ["run", folder, "--prompt-ids", "1,2", "-n", "2", "--target", "ref"]
         self.cases("config.json", os.path.join(folder, "config.json"), [["show", folder], ask])
         self.cases("model.safetensors", os.path.join(folder, "model.safetensors"), [["show", folder, "--tensors"], ask], head=2500)
+
+    def test_torch(self):
+        for form in ("flagai-fused-module", "hf-strided"):
+            folder = self.path(form)
+            shutil.copytree(f"tests/data/forms/{form}", folder)
+            self.cases(form, os.path.join(folder, "pytorch_model.bin"), [["show", folder, "--tensors"], [
+                "run", folder, "--prompt-ids", "1,2", "-n", "2", "--target", "ref"]], head=4000)
 
     def test_compiled(self):
         """The same through the compiler: sizes of a file must not become machine code that leaves its buffers."""
