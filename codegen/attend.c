@@ -6,8 +6,9 @@
  * A token sees the positions below min(len, pos + 1), so that is where s ends; the mask cuts what single rows of the tile may not see.
  * Few tokens leave most workers idle, so with `split N` positions are cut into pieces of N that are work items c of their own: their parts
  * m, l, o go to scratch, and a second phase merges them (Dao et al., "Flash-Decoding", 2023). N is a multiple of the page, so that
- * the number of pieces is at most P, which sizes the scratch.
- * Schedule: t, j (query heads an item; all of the group if left out), s with lanes, f (unrolled), e lanes, split. */
+ * the number of pieces is at most P, which sizes the scratch. With an axis `c N` the pieces are a loop inside the item that merges each as it
+ * ends: for the sum of a row the same order as `split N`, so that many tokens and few tokens give it the same bits.
+ * Schedule: t, j (query heads an item; all of the group if left out), s with lanes, f (unrolled), e lanes, split, c. */
 #include "codegen/lower.h"
 
 #include <string.h>
@@ -52,7 +53,8 @@ int aq_low_attend_fits(aq_lower_state *l, const aq_low_root *r) {
 typedef struct attention {
     aq_id value, q, k, v, batch;
     int64_t heads, kv_heads, group, rows; /* query heads; kv heads; query heads a kv head; query heads an item */
-    int64_t e, split;
+    int64_t e, split; /* positions of a piece; 0: all in one */
+    int in_turn;      /* pieces are a loop of the item, not items */
     int causal;
     double scale;
     aq_id field[6];                  /* buffers by row of batch.def */
@@ -94,6 +96,17 @@ static int32_t step_of(const aq_lower_state *l, char letter, int32_t otherwise, 
     return p && p->step[0] ? p->step[0] : otherwise;
 }
 
+/* The positions that a token sees: min(len, pos + 1). */
+static aq_status seen(aq_lower_state *l, const attention *a, aq_id *out) {
+    aq_id pos;
+    AQ_TRY(aq_low_load(l, field(a, "len"), &a->at_b, 1, out));
+    if (!a->causal)
+        return AQ_OK;
+    AQ_TRY(aq_low_load(l, field(a, "pos"), &a->token, 1, &pos));
+    AQ_TRY(op2c(l, AQ_OP_add, pos, 1, &pos));
+    return aq_low_op2(l, AQ_OP_minimum, *out, pos, out);
+}
+
 /* b, t and c with their limits. */
 static aq_status sequence_axes(aq_lower_state *l, attention *a) {
     aq_id limit, start;
@@ -104,7 +117,10 @@ static aq_status sequence_axes(aq_lower_state *l, attention *a) {
     AQ_TRY(aq_low_op2(l, AQ_OP_add, start, a->at_t, &a->token));
     if (!a->split)
         return AQ_OK;
-    AQ_TRY(aq_low_load(l, field(a, "len"), &a->at_b, 1, &limit));
+    if (a->in_turn)
+        AQ_TRY(seen(l, a, &limit));
+    else
+        AQ_TRY(aq_low_load(l, field(a, "len"), &a->at_b, 1, &limit));
     AQ_TRY(op2c(l, AQ_OP_add, limit, (double)(a->split - 1), &limit));
     AQ_TRY(op2c(l, AQ_OP_idiv, limit, (double)a->split, &limit));
     return axis(l, 'c', l->n->bufs.at[field(a, "pages")].type.dim[1], limit, &a->c, &a->at_c);
@@ -112,13 +128,8 @@ static aq_status sequence_axes(aq_lower_state *l, attention *a) {
 
 /* s: within its piece where there are pieces. Ends at min(len, pos + 1). */
 static aq_status position_axis(aq_lower_state *l, attention *a) {
-    aq_id limit, pos;
-    AQ_TRY(aq_low_load(l, field(a, "len"), &a->at_b, 1, &limit));
-    if (a->causal) {
-        AQ_TRY(aq_low_load(l, field(a, "pos"), &a->token, 1, &pos));
-        AQ_TRY(op2c(l, AQ_OP_add, pos, 1, &pos));
-        AQ_TRY(aq_low_op2(l, AQ_OP_minimum, limit, pos, &limit));
-    }
+    aq_id limit;
+    AQ_TRY(seen(l, a, &limit));
     aq_dim extent = l->n->bufs.at[field(a, "pages")].type.dim[1];
     extent.k *= AQ_PAGE;
     if (a->split) {
@@ -252,6 +263,18 @@ static aq_status close_tree(aq_lower_state *l) {
     return AQ_OK;
 }
 
+/* Each piece of the positions into its own m, l, o, and those into `whole`. */
+static aq_status pieces_in_turn(aq_lower_state *l, attention *a, aq_id whole, uint32_t mask) {
+    aq_id o, part[3];
+    AQ_TRY(aq_low_open(l, AQ_STMT_FOR, a->c, 1, 0));
+    AQ_TRY(aq_low_acc(l, "o", AQ_MONOID_attend, mask, l->depth, &o));
+    AQ_TRY(positions(l, a, o));
+    for (int i = 0; i < 3; i++)
+        AQ_TRY(aq_low_tile_expr(l, o, i, &part[i]));
+    AQ_TRY(aq_low_update(l, whole, 1, part, 3));
+    return aq_low_close(l);
+}
+
 static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     aq_id o;
     int16_t none;
@@ -260,7 +283,7 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->b, 1, 0));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->t, step_of(l, 't', 1, 0, &none), 0));
     AQ_TRY(aq_low_mark_open(l, 't'));
-    if (a->split) /* outside of g: the heads of a page lie side by side, and the items that hold work stand together in the grid */
+    if (a->split && !a->in_turn) /* outside of g: the heads of a page lie side by side, and the items that hold work stand together in the grid */
         AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->c, 1, 0));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->g, 1, 0));
     l->base = l->depth;
@@ -270,10 +293,10 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(op2c(l, AQ_OP_mul, a->at_g, (double)a->rows, &a->head));
     AQ_TRY(aq_low_op2(l, AQ_OP_add, a->head, a->at_j, &a->head));
     AQ_TRY(open_e(l, a, 'e'));
-    uint32_t mask = 1u << a->b | 1u << a->t | 1u << a->g | 1u << a->j | 1u << a->ax_e | (a->split ? 1u << a->c : 0);
-    AQ_TRY(aq_low_acc(l, "o", AQ_MONOID_attend, mask, l->depth, &o));
-    AQ_TRY(positions(l, a, o));
-    AQ_TRY(a->split ? store_parts(l, a, o) : store_roots(l, a, o, phase));
+    uint32_t mask = 1u << a->b | 1u << a->t | 1u << a->g | 1u << a->j | 1u << a->ax_e, piece = a->split ? mask | 1u << a->c : mask;
+    AQ_TRY(aq_low_acc(l, "o", AQ_MONOID_attend, a->in_turn ? mask : piece, l->depth, &o));
+    AQ_TRY(a->in_turn ? pieces_in_turn(l, a, o, piece) : positions(l, a, o));
+    AQ_TRY(a->split && !a->in_turn ? store_parts(l, a, o) : store_roots(l, a, o, phase));
     return close_tree(l);
 }
 
@@ -302,7 +325,7 @@ aq_status aq_low_attend(aq_lower_state *l, aq_id value, int phase, int part) {
     const aq_node *n = aq_low_node(l, value);
     const aq_id *in = aq_node_in(l->m, n);
     attention a = {.value = value, .q = in[0], .k = in[1], .v = in[2], .batch = in[3], .split = l->s->split};
-    const aq_axis_plan *j = aq_low_plan(l, 0, 'j');
+    const aq_axis_plan *j = aq_low_plan(l, 0, 'j'), *c = aq_low_plan(l, 0, 'c');
     a.heads = type_of(l, a.q)->dim[1].k;
     a.kv_heads = type_of(l, a.k)->dim[1].k;
     a.group = a.heads / a.kv_heads;
@@ -313,6 +336,10 @@ aq_status aq_low_attend(aq_lower_state *l, aq_id value, int phase, int part) {
     if (a.group % a.rows)
         return aq_low_refuse(l, value, "j %lld does not divide the group of %lld heads: expected a divisor", (long long)a.rows,
                              (long long)a.group);
+    if (!a.split && c) {
+        a.split = c->step[0];
+        a.in_turn = a.split > 0;
+    }
     if (a.split % AQ_PAGE)
         return aq_low_refuse(l, value, "split %lld: expected a multiple of the page of %d", (long long)a.split, AQ_PAGE);
     AQ_TRY(bufs_of(l, &a));

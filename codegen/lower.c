@@ -81,7 +81,7 @@ static aq_status phases(aq_lower_state *l) {
 
 /* What a schedule may say of a region here. Words of other backends are refused rather than ignored. */
 static aq_status check_schedule(aq_lower_state *l) {
-    static const char letters[] = " t n h g d r pt pn ph pg j s f e ";
+    static const char letters[] = " t n h g d r pt pn ph pg j s f e c ";
     const aq_schedule *s = l->s;
     char name[16];
     for (int i = 0; i < s->n_axes; i++) {
@@ -90,7 +90,7 @@ static aq_status check_schedule(aq_lower_state *l) {
         if (!known || !strstr(letters, name))
             return aq_low_refuse(
                 l, 0,
-                "schedule: no axis is called %.40s: expected t h g n (pt ph pg pn of kept values), d of dots, r of rows, j s f e of attend",
+                "schedule: no axis is called %.40s: expected t h g n (pt ph pg pn of kept values), d of dots, r of rows, j s f e c of attend",
                 s->axis[i].axis);
     }
     for (int i = 0; i < s->n_values; i++) {

@@ -10,6 +10,10 @@
 
 #include <string.h>
 
+/* Positions that attention takes at a time, and those of a piece: the same for every number of tokens, because they are part of the order of its
+ * sums: an answer must not depend on how many tokens went with it in a step. */
+enum { ATTEND_POSITIONS = 32, ATTEND_PIECE = 2 * AQ_PAGE };
+
 typedef struct look { /* what the region holds */
     int dots, blocks, panels, rows_layout, row_sums;
     int dots_together; /* the most that share a loop */
@@ -128,15 +132,16 @@ static void plan_attend(const aq_module *m, aq_schedule *s, const look *w, const
             most = t->has_avx512 || t->is_ref ? 12 : 4;
     while (rows > most || group % rows)
         rows--;
-    int64_t tokens = t_hi < most / rows ? t_hi : most / rows, positions = 16;
-    while (positions < 64 && 2 * positions / 16 * rows * tokens <= 2 * most)
-        positions *= 2;
+    int64_t tokens = t_hi < most / rows ? t_hi : most / rows;
     axis(s, "t", at_least(tokens, 1), 0, 0, 0);
     axis(s, "j", (int32_t)rows, 0, 0, 0);
-    axis(s, "s", (int32_t)positions, 0, 16, 0);
+    axis(s, "s", t->has_avx512 || t->is_ref ? ATTEND_POSITIONS : 16, 0, 16, 0);
     axis(s, "f", 4, 0, 0, 0);
     axis(s, "e", 16, 0, 16, 0);
-    s->split = t_hi <= 8 ? 2 * AQ_PAGE : 0;
+    if (t_hi <= 8)
+        s->split = ATTEND_PIECE;
+    else
+        axis(s, "c", ATTEND_PIECE, 0, 0, 0);
 }
 
 aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_schedule **out) {

@@ -110,6 +110,8 @@ static aq_status draw(const aq_module *m, aq_id body, const aq_target *t, aq_ran
     for (int i = 0; t->is_ref && i < s->n_axes; i++)
         draw_marks(r, &s->axis[i]);
     s->split = below(r, 2) ? AQ_PAGE << below(r, 3) : 0;
+    if (!s->split && below(r, 2) && s->n_axes < AQ_MAX_AXES) /* pieces of attention in turn */
+        s->axis[s->n_axes++] = (aq_axis_plan){.axis = "c", .step = {AQ_PAGE << below(r, 3)}};
     AQ_TRY(draw_params(m, &m->bodies.at[body], t, r, arena, s));
     return draw_values(m, &m->bodies.at[body], r, arena, s);
 }

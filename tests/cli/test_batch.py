@@ -59,7 +59,7 @@ class Case(unittest.TestCase):
 
 class Equal(Case):
     def check(self, model, target, lines, ways):
-        want = [self.alone(model, line, "--target", target) for line in lines]
+        want = [self.alone(model, line, "--target", target, "--seed", "5") if "seed" not in line else self.alone(model, line, "--target", target) for line in lines]
         self.assertGreater(len({tuple(w["tokens"]) for w in want}), len(lines) // 2, "the answers are too much alike to prove anything")
         for way in ways:
             got, _ = self.many(model, lines, "--target", target, *map(str, way))
@@ -77,6 +77,18 @@ class Equal(Case):
     @unittest.skipUnless("ref" in TARGETS, "ref is not among the targets")
     def test_tiny_on_ref(self):
         self.tiny("ref", 7, 40)
+
+    @unittest.skipUnless("cpu" in TARGETS, "cpu is not among the targets")
+    def test_tiny_on_cpu(self):
+        self.tiny("cpu", 12, 150)
+
+    @unittest.skipUnless(MODEL and "cpu" in TARGETS, "AQ_TEST_MODEL is not set")
+    def test_real_model(self):
+        long = " ".join(f"The {n}th number is {n * n}." for n in range(60))
+        lines = [{"prompt": p, "max_new_tokens": 24, "temperature": t, "seed": i, "stop": ["\n\n"]}
+                 for i, (p, t) in enumerate([("What is the capital of France?", 0), ("Tell me a story.", 0.8), (long, 0), ("Hello!", 1.5), ("2 + 2 =", 0)])]
+        lines.append({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Who are you?"}]})
+        self.check(MODEL, "cpu", lines, [("--seed", "5"), ("--seed", "5", "--sequences", 4, "--batch", 32, "-t", 1)])
 
     def test_steps_are_shared(self):
         got, _ = self.many(TINY, [{"ids": [i, 2, 3]} for i in range(1, 7)], "-n", "9", "--temperature", "0", "--target", TARGETS[-1])
