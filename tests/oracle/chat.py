@@ -6,6 +6,7 @@
   chat.py collect LLAMA.CPP E2E TEMPLATES
                                        tests/data/chat/templates.json.gz: chat templates of published checkpoints, from llama.cpp (models/templates,
                                        tests/test-chat-template.cpp), huggingface.js (packages/jinja/test/e2e.test.js), chujiezheng/chat_templates
+  chat.py add NAME FILE                one more (some are only in documents that quote a tokenizer_config.json)
   chat.py forms                        tests/data/chat/forms.gz: each of them run by Jinja on random conversations; those that are not known here
                                        stand in it with an empty name and no conversation
   chat.py aquila CONVERSATION CYG      tests/data/chat/aquila.gz: the six Aquila templates, run by FlagAI's flagai/model/aquila2/conversation.py and
@@ -94,17 +95,35 @@ KNOWN = {
     "Mistral-Nemo-Instruct-2407 (mistralai 'v3-tekken' template; modified to have system prompt at start)": "mistral-tekken",
     "mistralai/Mistral-Large-Instruct-2411 (mistralai 'v7' template)": "mistral-v7",
     "HuggingFaceH4/zephyr-7b-beta (add_generation_prompt=true)": "zephyr",
+    "speakleash/Bielik-11B-v2.3-Instruct": "chatml-bos", "allenai/tulu": "tulu", "allenai/OLMo-2": "tulu-bos",
+    "deepseek-ai/DeepSeek-R1 (January 2025)": "deepseek-r1-plain", "deepseek-ai/DeepSeek-R1": "deepseek-r1-plain",
     "vicuna": "vicuna", "alpaca": "alpaca", "openchat/openchat-3.5-0106": "openchat", "upstage/SOLAR-10.7B-Instruct-v1.0": "solar",
     "deepseek-ai/deepseek-llm-7b-chat": "deepseek", "DeepSeek-V2": "deepseek", "deepseek-ai/deepseek-coder-33b-instruct": "deepseek-coder",
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "deepseek-r1", "Infinigence/Megrez-3B-Instruct": "megrez",
 }
 TOKENS = {"llama-3": ("<|begin_of_text|>", "<|eot_id|>"), "llama-3.1": ("<|begin_of_text|>", "<|eot_id|>"),
           "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), "deepseek-coder": ("<｜begin▁of▁sentence｜>", "<|EOT|>"),
+          "deepseek-r1-plain": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
           "deepseek-r1": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>")}
 
 
+def stored_templates():
+    path = os.path.join(DATA, "templates.json.gz")
+    return json.load(gzip.open(path)) if os.path.exists(path) else {}
+
+
+def store(templates):
+    with gzip.GzipFile(os.path.join(DATA, "templates.json.gz"), "wb", mtime=0) as f:
+        f.write(json.dumps(templates, ensure_ascii=False, indent=0).encode())
+    print(len(templates), "templates")
+
+
+def add_template(name, path):
+    store({**stored_templates(), name: open(path, encoding="utf-8").read()})
+
+
 def collect(llama_cpp, e2e, folder):
-    found = {}
+    found = stored_templates()
     source = open(os.path.join(llama_cpp, "tests/test-chat-template.cpp"), encoding="utf-8").read()
     for m in re.finditer(r'/\* \.name= \*/ "((?:[^"\\]|\\.)*)",\s*/\* \.template_str=? \*/ (?:U8C\()?((?:\s*(?:u8)?"(?:[^"\\]|\\.)*")+)', source):
         parts = re.findall(r'"((?:[^"\\]|\\.)*)"', m[2])
@@ -120,9 +139,7 @@ def collect(llama_cpp, e2e, folder):
         sys.exit(f"not found: {set(KNOWN) - set(found)}; there are {list(found)}")
     known = {found[n] for n in KNOWN}
     keep = {n: t for n, t in found.items() if n in KNOWN or (len(t) < 4000 and t not in known)}
-    with gzip.GzipFile(os.path.join(DATA, "templates.json.gz"), "wb", mtime=0) as f:
-        f.write(json.dumps(keep, ensure_ascii=False, indent=0).encode())
-    print(len(keep), "templates")
+    store(keep)
 
 
 def short_text(r):
@@ -147,7 +164,7 @@ def write_forms():
     and the text, or 0 where the template raises an error."""
     from jinja2.exceptions import TemplateError
     r = random.Random(11)
-    stored = json.load(gzip.open(os.path.join(DATA, "templates.json.gz")))
+    stored = stored_templates()
     out = [u32(len(stored))]
     for own, template in stored.items():
         name = KNOWN.get(own, "")
@@ -213,7 +230,7 @@ def write_aquila(conversation, cyg):
 
 
 if __name__ == "__main__":
-    does = {"chatml": (write_chatml, 1), "collect": (collect, 3), "forms": (write_forms, 0), "aquila": (write_aquila, 2)}
+    does = {"chatml": (write_chatml, 1), "collect": (collect, 3), "add": (add_template, 2), "forms": (write_forms, 0), "aquila": (write_aquila, 2)}
     if len(sys.argv) < 2 or sys.argv[1] not in does or len(sys.argv) - 2 != does[sys.argv[1]][1]:
         sys.exit(__doc__)
     does[sys.argv[1]][0](*sys.argv[2:])
