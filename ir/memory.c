@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ir/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 static atomic_long fail_after; /* 0 off; counts down to 1, then stays 1 and every call fails */
 static atomic_long open_blocks;
 static atomic_long allocations;
+static atomic_size_t bytes_now, bytes_peak;
 
 static int must_fail(void) {
     atomic_fetch_add(&allocations, 1);
@@ -33,6 +35,9 @@ aq_status aq_mem_alloc(size_t size, void **out) {
         return no_memory(size);
     memset(p, 0, size);
     atomic_fetch_add(&open_blocks, 1);
+    size_t own = malloc_usable_size(p), now = atomic_fetch_add(&bytes_now, own) + own, peak = atomic_load(&bytes_peak);
+    while (now > peak && !atomic_compare_exchange_weak(&bytes_peak, &peak, now))
+        ;
     *out = p;
     return AQ_OK;
 }
@@ -52,6 +57,7 @@ void aq_mem_free(void *block) {
     if (!block)
         return;
     atomic_fetch_sub(&open_blocks, 1);
+    atomic_fetch_sub(&bytes_now, malloc_usable_size(block));
     free(block);
 }
 
@@ -78,3 +84,10 @@ void aq_mem_unmap(void *block, size_t size) {
 void aq_mem_fail_after(long nth) { atomic_store(&fail_after, nth); }
 long aq_mem_open_blocks(void) { return atomic_load(&open_blocks); }
 long aq_mem_allocations(void) { return atomic_load(&allocations); }
+size_t aq_mem_bytes(void) { return atomic_load(&bytes_now); }
+
+size_t aq_mem_peak(int reset) {
+    if (reset)
+        atomic_store(&bytes_peak, atomic_load(&bytes_now));
+    return atomic_load(&bytes_peak);
+}

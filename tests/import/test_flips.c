@@ -1,0 +1,253 @@
+/* test_flips.c: one small file of every form, cut off at every byte and with every single bit turned: each of these is a whole model (the change did
+ * no harm, or none that can be seen: a weight is a number like any other) or refused with one line and the number of a reason; nothing is leaked, and
+ * refusing takes at most 64 MiB and four times the file. The files are seeds of the fuzz targets, which take any bytes as such a file. */
+#include "frontend/chat/messages.h"
+#include "frontend/import/gguf.h"
+#include "frontend/lora.h"
+#include "frontend/tokenizer/internal.h"
+#include "ir/memory.h"
+#include "tests/support/micro.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+typedef aq_status open_form(const unsigned char *bytes, size_t n);
+
+static volatile unsigned sum; /* of what is read: an address outside is seen by the sanitizer */
+
+static void touch(const void *p, size_t n) {
+    if (n)
+        sum += ((const unsigned char *)p)[0] + ((const unsigned char *)p)[n - 1];
+}
+
+static aq_status gguf(const unsigned char *bytes, size_t n) {
+    aq_checkpoint c = {.path = "f"};
+    aq_file file = {.bytes = bytes, .size = n};
+    aq_tokenizer *t = NULL;
+    aq_status status = aq_gguf_open(&c, &file);
+    for (uint32_t i = 0; status == AQ_OK && i < c.n_tensors; i++)
+        touch(c.tensors[i].data, c.tensors[i].bytes);
+    if (status == AQ_OK && c.tokenizer.kind != AQ_TOKENIZER_NONE)
+        status = aq_tokenizer_build(&c.tokenizer, &t);
+    aq_tokenizer_close(t);
+    aq_checkpoint_close(&c);
+    return status;
+}
+
+/* The weights of a model of width 2, as the seeds have them. */
+static aq_status weights(const unsigned char *bytes, size_t n, aq_status (*read)(aq_arena *, const char *, const aq_file *, aq_stored_list *)) {
+    aq_checkpoint c = {.path = "f", .config = {.name = "", .family = "llama", .D = 2, .L = 1, .H = 1, .HKV = 1, .DH = 2, .F = 2, .V = 2, .tied = 1}};
+    aq_file file = {.bytes = bytes, .size = n};
+    aq_stored_list stored = {0};
+    aq_status status = read(&c.arena, "f", &file, &stored);
+    for (uint32_t i = 0; status == AQ_OK && i < stored.n; i++)
+        touch(stored.at[i].data, stored.at[i].bytes);
+    if (status == AQ_OK)
+        status = aq_import_bind(&c, &stored, "f");
+    aq_checkpoint_close(&c);
+    return status;
+}
+
+static aq_status safetensors(const unsigned char *bytes, size_t n) { return weights(bytes, n, aq_safetensors_read); }
+static aq_status torch(const unsigned char *bytes, size_t n) { return weights(bytes, n, aq_torch_read); }
+
+static aq_status config(const unsigned char *bytes, size_t n) {
+    aq_arena arena = {0};
+    aq_config c;
+    aq_naming naming;
+    aq_status status = aq_config_parse(&arena, "f", (const char *)bytes, n, &c, &naming);
+    aq_arena_close(&arena);
+    return status;
+}
+
+static aq_status messages(const unsigned char *bytes, size_t n) {
+    aq_arena arena = {0};
+    aq_chat_messages list = {0};
+    aq_status status = aq_chat_messages_read(&arena, "f", (const char *)bytes, n, &list);
+    aq_arena_close(&arena);
+    return status;
+}
+
+/* The seeds of fuzz_tokenizer: a letter, then files with a zero byte between, then a text. */
+static aq_status tokenizer(const unsigned char *bytes, size_t n, int slow) {
+    aq_arena arena = {0};
+    aq_tokenizer_source source = {.kind = AQ_TOKENIZER_BPE, .place = "f", .bos = -1, .eos = -1, .pad = -1, .unk = -1};
+    aq_source_reader r = {.arena = &arena, .place = "f", .out = &source};
+    aq_tokenizer *t = NULL;
+    aq_ids ids = {0};
+    const char *at = (const char *)bytes, *zero = slow ? memchr(at, 0, n) : NULL;
+    size_t first = zero ? (size_t)(zero - at) : n;
+    aq_status status = slow ? aq_source_parse_vocab(&r, at, first) : aq_source_parse_json(&r, at, n);
+    if (status == AQ_OK && zero)
+        status = aq_source_parse_merges(&r, zero + 1, n - first - 1);
+    source.added = r.added.at;
+    source.n_added = r.added.n;
+    if (status == AQ_OK && (status = aq_tokenizer_build(&source, &t)) == AQ_OK)
+        status = aq_tokenizer_encode(t, "a bab  <s>\n12", 13, 1, &ids);
+    aq_ids_close(&ids);
+    aq_tokenizer_close(t);
+    aq_arena_close(&arena);
+    return status;
+}
+
+static aq_status tokenizer_json(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 0); }
+static aq_status vocab_and_merges(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 1); }
+
+/* ---- forms of several files: the one at hand in a folder of the others ---- */
+
+static char folder[64];
+static aq_micro micro;
+static unsigned char *micro_file;
+static size_t micro_bytes;
+
+static int make_folder(void **state) {
+    (void)state;
+    aq_micro_open(&micro, AQ_F16, 1, 1);
+    aq_micro_gguf(&micro, &micro_file, &micro_bytes);
+    aq_micro_folder(folder);
+    return 0;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    aq_micro_remove(folder);
+    aq_mem_free(micro_file);
+    aq_micro_close(&micro);
+    return 0;
+}
+
+static aq_status sharded(const unsigned char *bytes, size_t n) {
+    aq_checkpoint c;
+    aq_micro_put(folder, "model.safetensors.index.json", bytes, n);
+    aq_status status = aq_checkpoint_open(folder, &c);
+    aq_checkpoint_close(&c);
+    return status;
+}
+
+static aq_status adapter(const char *name, const unsigned char *bytes, size_t n) {
+    aq_checkpoint c = {.path = "m.gguf"};
+    aq_file file = {.bytes = micro_file, .size = micro_bytes};
+    aq_micro_put(folder, name, bytes, n);
+    aq_status status = aq_gguf_open(&c, &file);
+    assert_int_equal(status, AQ_OK);
+    status = aq_lora_add(&c, folder, 1);
+    if (status == AQ_OK)
+        status = aq_lora_merge(&c, AQ_F32);
+    aq_checkpoint_close(&c);
+    return status;
+}
+
+static aq_status adapter_weights(const unsigned char *bytes, size_t n) { return adapter("adapter_model.safetensors", bytes, n); }
+static aq_status adapter_config(const unsigned char *bytes, size_t n) { return adapter("adapter_config.json", bytes, n); }
+
+/* Each copy is exactly as long as it claims to be, so that reading past the end is seen. */
+static unsigned try(const char *name, open_form *open, const unsigned char *bytes, size_t n, const char *what, size_t where) {
+    unsigned char *copy = malloc(n ? n : 1);
+    memcpy(copy, bytes, n);
+    long blocks = aq_mem_open_blocks();
+    size_t before = aq_mem_peak(1);
+    aq_status status = open(copy, n);
+    size_t peak = aq_mem_peak(0) - before;
+    if (status != AQ_OK && (status != AQ_REFUSED || !*aq_error() || strchr(aq_error(), '\n') || !aq_error_reason()))
+        fail_msg("%s, %s %zu: status %d, reason %d: \"%s\"", name, what, where, status, aq_error_reason(), aq_error());
+    if (aq_mem_open_blocks() != blocks)
+        fail_msg("%s, %s %zu: %ld blocks are not freed", name, what, where, aq_mem_open_blocks() - blocks);
+    if (status != AQ_OK && peak > ((size_t)64 << 20) + 4 * n)
+        fail_msg("%s, %s %zu: refusing took %zu bytes of memory", name, what, where, peak);
+    free(copy);
+    return status == AQ_OK;
+}
+
+static void turn_every_bit(const char *name, open_form *open, unsigned char *bytes, size_t n) {
+    unsigned cut_ok = 0, flip_ok = 0;
+    if (!try(name, open, bytes, n, "whole", 0))
+        fail_msg("%s: the whole file is refused: %s", name, aq_error());
+    for (size_t cut = 0; cut < n; cut++)
+        cut_ok += try(name, open, bytes, cut, "cut to", cut);
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        flip_ok += try(name, open, bytes, n, "bit", bit);
+        bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    }
+    print_message("%s: %zu bytes: %u of %zu cut files and %u of %zu with a bit turned are whole all the same\n", name, n, cut_ok, n, flip_ok, 8 * n);
+}
+
+/* A seed without its first `skip` bytes, up to the zero byte behind `sections` of them (0: whole). */
+static void turn_seed(const char *name, const char *path, open_form *open, size_t skip, int sections) {
+    char *text;
+    size_t n;
+    if (aq_file_read(path, 1 << 16, &text, &n) != AQ_OK)
+        fail_msg("%s", aq_error());
+    unsigned char *bytes = (unsigned char *)text + skip;
+    n -= skip;
+    for (size_t i = 0; sections && i < n; i++)
+        if (bytes[i] == 0 && --sections == 0)
+            n = i;
+    turn_every_bit(name, open, bytes, n);
+    aq_mem_free(text);
+}
+
+#define FORM(name, path, open, skip, sections)                                                                                              \
+    static void form_##name(void **state) {                                                                                                 \
+        (void)state;                                                                                                                        \
+        turn_seed(#name, "tests/fuzz/corpus/" path, open, skip, sections);                                                             \
+    }
+FORM(gguf, "gguf/f16", gguf, 0, 0)
+FORM(safetensors, "safetensors/tied", safetensors, 0, 0)
+FORM(torch, "torch/hf", torch, 0, 0)
+FORM(config_hf, "config/hf", config, 0, 0)
+FORM(config_flagai, "config/flagai", config, 0, 0)
+FORM(tokenizer_json, "tokenizer/json", tokenizer_json, 1, 1)
+FORM(vocab_and_merges, "tokenizer/slow", vocab_and_merges, 1, 2)
+FORM(messages, "chat/row0", messages, 1, 1)
+
+static void form_index(void **state) {
+    (void)state;
+    char index[4096] = "{\"weight_map\": {";
+    for (uint32_t part = 0; part < 2; part++) {
+        unsigned char *bytes;
+        size_t n;
+        uint32_t first = part ? micro.n_tensors / 2 : 0, last = part ? micro.n_tensors : micro.n_tensors / 2;
+        aq_micro_safetensors(&micro, first, last, AQ_NAMING_HF, &bytes, &n);
+        aq_micro_put(folder, part ? "b" : "a", bytes, n);
+        aq_mem_free(bytes);
+        for (uint32_t i = first; i < last; i++)
+            sprintf(index + strlen(index), "%s\"%s\": \"%s\"", i ? ", " : "", aq_micro_name(&micro, i, AQ_NAMING_HF), part ? "b" : "a");
+    }
+    strcat(index, "}}");
+    const char *json = aq_micro_config(&micro, AQ_NAMING_HF);
+    aq_micro_put(folder, "config.json", json, strlen(json));
+    turn_every_bit("index", sharded, (unsigned char *)index, strlen(index));
+}
+
+static void form_adapter(void **state) {
+    (void)state;
+    static const char header[] = "{\"base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F16\",\"shape\":[2,32],\"data_offsets\":[0,128]},"
+                                 "\"base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F16\",\"shape\":[32,2],\"data_offsets\":[128,256]}}       ";
+    char settings[] = "{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"use_rslora\": false, \"bias\": \"none\", \"target_modules\": [\"q_proj\"]}";
+    unsigned char bytes[1024] = {0};
+    size_t n = sizeof header - 1 - (sizeof header - 1) % 8;
+    memcpy(bytes, &(uint64_t){n}, 8);
+    memcpy(bytes + 8, header, n);
+    aq_micro_put(folder, "adapter_config.json", settings, sizeof settings - 1);
+    turn_every_bit("adapter", adapter_weights, bytes, 8 + n + 256);
+    aq_micro_put(folder, "adapter_model.safetensors", bytes, 8 + n + 256);
+    turn_every_bit("adapter_config", adapter_config, (unsigned char *)settings, sizeof settings - 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(form_gguf),          cmocka_unit_test(form_safetensors),    cmocka_unit_test(form_torch),
+        cmocka_unit_test(form_config_hf),     cmocka_unit_test(form_config_flagai),  cmocka_unit_test(form_tokenizer_json),
+        cmocka_unit_test(form_vocab_and_merges), cmocka_unit_test(form_messages),
+        cmocka_unit_test_setup_teardown(form_index, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(form_adapter, make_folder, remove_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
