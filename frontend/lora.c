@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_ADAPTERS = 16 };
+
 typedef struct reader {
     aq_checkpoint *c;
     const char *config; /* path of adapter_config.json */
@@ -282,6 +284,8 @@ aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale) {
     reader r = {.c = c, .scale = scale, .naming = AQ_NAMINGS};
     const aq_file *file;
     const char *weights;
+    if (++c->n_adapters > MOST_ADAPTERS) /* aq_import_map has room for the shards of a model and some more */
+        return aq_fail(AQ_USAGE, NULL, "--lora %.200s: the %dth: expected at most %d", path, MOST_ADAPTERS + 1, MOST_ADAPTERS);
     AQ_TRY(find_files(&r, path, &weights));
     AQ_TRY(read_config(&r));
     AQ_TRY(aq_import_map(c, weights, &file));

@@ -146,6 +146,7 @@ aq_status aq_lora_merge(aq_checkpoint *c, aq_dtype to) {
             t = &now[c->n_tensors++];
             *t = *tensor_of(now, c->n_tensors - 1, "tok_embeddings");
             t->name = "output";
+            c->config.tied = 0;
         }
         if (!t)
             return aq_fail(AQ_FAILED, c->path, "no tensor %s for its adapter: this is a fault of the reader", l->house);

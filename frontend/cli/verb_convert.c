@@ -4,6 +4,7 @@
 #include "frontend/cli/models.h"
 #include "frontend/cli/subject.h"
 #include "frontend/convert.h"
+#include "frontend/lora.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -44,6 +45,19 @@ static aq_status type_of(const aq_args *a, aq_dtype *out) {
     if (*out == AQ_DTYPE_NONE)
         return aq_fail(AQ_USAGE, NULL, "--weights-type %s: no such type: `aquila show dtypes` lists them", name);
     return AQ_OK;
+}
+
+/* Rounded once: to the type asked for, or by convert where that is a block type. */
+static aq_status merge_adapters(const aq_args *a, aq_dtype type, aq_checkpoint *c) {
+    const aq_option_value *lora = &a->at[AQ_OPT_LORA];
+    const char *path;
+    double scale;
+    for (uint32_t i = 0; i < lora->n_list; i++) {
+        AQ_TRY(aq_lora_parse(lora->list[i], &c->arena, &path, &scale));
+        AQ_TRY(aq_lora_add(c, path, scale));
+    }
+    int blocks = type != AQ_DTYPE_NONE && aq_dtype_of(type)->kind != AQ_KIND_FLOAT;
+    return lora->n_list ? aq_lora_merge(c, blocks ? AQ_F32 : type) : AQ_OK;
 }
 
 static aq_status print_json(const char *out, const aq_convert_report *r) {
@@ -116,7 +130,9 @@ aq_status aq_verb_convert(const aq_args *a) {
         return aq_fail(AQ_USAGE, NULL, "--shard-size: expected a size above 0");
     o.threads = aq_arg_given(a, AQ_OPT_THREADS) ? (int)aq_arg_number(a, AQ_OPT_THREADS) : aq_core_count();
     AQ_TRY(aq_model_open(a->operand[0], aq_dtype_of(o.type)->kind == AQ_KIND_FLOAT && o.type != AQ_DTYPE_NONE ? o.type : AQ_DTYPE_NONE, &c));
-    aq_status status = convert(a, out, &c, &o);
+    aq_status status = merge_adapters(a, o.type, &c);
+    if (status == AQ_OK)
+        status = convert(a, out, &c, &o);
     aq_checkpoint_close(&c);
     return status;
 }

@@ -54,6 +54,7 @@ typedef struct aq_checkpoint {
     const char *chat_template;     /* the Jinja text of GGUF or tokenizer_config.json, or NULL */
     aq_file *files;
     uint32_t n_files;
+    uint32_t n_adapters;           /* files of adapters read so far */
     AQ_VEC(struct aq_lora) adapters; /* read and neither merged nor made dots yet (frontend/lora.h) */
     void *made;                    /* bytes of tensors that were made (aq_checkpoint_make) */
     size_t made_bytes;

@@ -1,5 +1,6 @@
 /* test_lora.c: adapters against PEFT (tests/oracle/lora.py): what PEFT saves, FlagAI's names, its fused Wqkv; merged and as dots; by the
  * interpreter (relative L2 at most 1e-5) and by compiled kernels (5e-3; 2e-2 where merging rounds to bf16, 5e-2 where q8_0 does). */
+#define _GNU_SOURCE
 #include "codegen/cpu/cpu.h"
 #include "frontend/engine.h"
 #include "frontend/import/json.h"
@@ -146,6 +147,73 @@ static void refusals(void **state) {
     aq_checkpoint_close(&c);
 }
 
+static void write_all(const char *path, const void *bytes, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_true(f && fwrite(bytes, 1, n, f) == n);
+    fclose(f);
+}
+
+static void try_adapter(const char *folder, const char *story) {
+    aq_checkpoint c;
+    assert_int_equal(aq_checkpoint_open(base, &c), AQ_OK);
+    aq_status status = aq_lora_add(&c, folder, 1);
+    if (status == AQ_OK)
+        status = aq_lora_dots(&c);
+    if (status != AQ_OK && status != AQ_REFUSED)
+        fail_msg("%s gave %d: %s", story, status, aq_error());
+    if (status != AQ_OK && (!*aq_error() || strchr(aq_error(), '\n')))
+        fail_msg("%s: not one line: %s", story, aq_error());
+    aq_checkpoint_close(&c);
+}
+
+/* Every truncation (in steps) and a flipped bit of every byte that says something, of both files. */
+static void damaged_files(void **state) {
+    char folder[] = "/tmp/aq-lora-XXXXXX", path[2][64], story[64];
+    char *bytes[2];
+    size_t n[2];
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "adapter_model.safetensors" : "adapter_config.json";
+        char from[80];
+        snprintf(from, sizeof from, "tests/data/lora/fused/%s", name);
+        snprintf(path[i], sizeof path[i], "%s/%s", folder, name);
+        assert_int_equal(aq_file_read(from, 1 << 20, &bytes[i], &n[i]), AQ_OK);
+        write_all(path[i], bytes[i], n[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        size_t told = i ? 600 : n[i]; /* the header: what follows are numbers, all of them legal */
+        for (size_t at = 0; at < told; at++) {
+            bytes[i][at] ^= (char)(1 << at % 8);
+            write_all(path[i], bytes[i], n[i]);
+            snprintf(story, sizeof story, "file %d, bit %zu of byte %zu flipped", i, at % 8, at);
+            try_adapter(folder, story);
+            bytes[i][at] ^= (char)(1 << at % 8);
+        }
+        for (size_t length = 0; length < n[i]; length += 1 + length / 20) {
+            write_all(path[i], bytes[i], length);
+            snprintf(story, sizeof story, "file %d cut to %zu bytes", i, length);
+            try_adapter(folder, story);
+        }
+        write_all(path[i], bytes[i], n[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        aq_mem_free(bytes[i]);
+        assert_int_equal(remove(path[i]), 0);
+    }
+    assert_int_equal(remove(folder), 0);
+}
+
+static void too_many(void **state) {
+    (void)state;
+    aq_checkpoint c;
+    assert_int_equal(aq_checkpoint_open(base, &c), AQ_OK);
+    for (int i = 0; i < 16; i++)
+        assert_int_equal(aq_lora_add(&c, "tests/data/lora/flagai", 1), AQ_OK);
+    assert_int_equal(aq_lora_add(&c, "tests/data/lora/flagai", 1), AQ_USAGE);
+    aq_checkpoint_close(&c);
+}
+
 static void every_failed_allocation_is_reported(void **state) {
     (void)state;
     for (int merge = 0; merge < 2; merge++) {
@@ -176,7 +244,7 @@ static int count_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_ref),   cmocka_unit_test(by_cpu), cmocka_unit_test(two_halves), cmocka_unit_test(merged_like_dots_on_other_forms),
-        cmocka_unit_test(refusals), cmocka_unit_test_setup(every_failed_allocation_is_reported, count_blocks),
+        cmocka_unit_test(refusals), cmocka_unit_test(damaged_files), cmocka_unit_test(too_many), cmocka_unit_test_setup(every_failed_allocation_is_reported, count_blocks),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
