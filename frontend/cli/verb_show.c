@@ -137,7 +137,7 @@ aq_status aq_verb_show(const aq_args *a) {
         return aq_cache_show(a);
     if (aq_table_exists(what))
         return aq_table_print(what, aq_arg_given(a, AQ_OPT_JSON));
-    if (aq_file_kind(what) == 0 && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))
+    if (aq_file_kind(what) == 0 && !aq_known_model_find(what) && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))
         return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: `aquila show tables` lists the tables", what);
     if (aq_name_ends(what, ".aqp"))
         return aq_plan_show(a, what);

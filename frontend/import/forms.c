@@ -1,6 +1,7 @@
 /* forms.c: chooses the form of a path (forms.def) and opens it; the parts every form shares: maps, refusals, close.
  * A GGUF file and a torch archive are told by their first bytes, the others by their names. */
 #include "frontend/import/internal.h"
+#include "frontend/import/names.h"
 #include "frontend/reasons.h"
 #include "ir/memory.h"
 
@@ -66,9 +67,11 @@ static aq_status look_inside(const char *path, form_id *out) {
 }
 
 static aq_status form_of(const char *path, form_id *out) {
+    const aq_known_model *known = aq_known_model_find(path);
     switch (aq_file_kind(path)) {
     case 0:
-        return aq_refuse(AQ_WHY_MODEL_MISSING, path, "no such file or folder: expected a .gguf file or a folder with config.json and %s", "model.safetensors");
+        return aq_refuse(AQ_WHY_MODEL_MISSING, path, "no such file or folder: expected a .gguf file or a folder with config.json and model.safetensors%s%s%s",
+                         known ? " (" : "", known ? known->name : "", known ? ":random is its architecture with random weights)" : "");
     case 1: return look_inside(path, out);
     case 2: *out = FORM_hugging_face; return AQ_OK;
     default: return aq_refuse(AQ_WHY_MODEL_DEVICE, path, "a device or pipe: expected a file or a folder");
