@@ -146,7 +146,8 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .user = s,
     };
     int64_t most = s->checkpoint.config.max_length;
-    if (most > 0 && options.context > most)
+    int stretches = s->checkpoint.config.scaling == AQ_ROPE_DYNAMIC; /* its base is made for the context that is asked for */
+    if (most > 0 && options.context > most && !stretches)
         aq_say(args, 0, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for: answers there may be poor", options.context, most);
     if (s->engine)
         aq_engine_close(s->engine);

@@ -60,7 +60,7 @@ static aq_status find_directory(const char *path, const aq_file *f, directory *d
     AQ_TRY(read_end64(path, f, end, d, &disks));
     if (disks)
         return aq_refuse(AQ_WHY_ZIP_DISKS, path, "one of several volumes of an archive: expected all of it in one file");
-    if (d->offset > f->size || d->bytes > f->size - d->offset || d->entries > d->bytes / CENTRAL)
+    if (d->offset > f->size || d->bytes > f->size - d->offset || d->entries > d->bytes / CENTRAL || d->entries > INT32_MAX)
         return aq_refuse(AQ_WHY_ZIP_DIRECTORY, path, "%llu entries in %llu bytes at %llu: expected them inside the file's %zu bytes",
                          (unsigned long long)d->entries, (unsigned long long)d->bytes, (unsigned long long)d->offset, f->size);
     return AQ_OK;
@@ -138,8 +138,6 @@ aq_status aq_zip_open(aq_arena *arena, const char *path, const aq_file *file, aq
     directory d = {0};
     AQ_TRY(find_directory(path, file, &d));
     aq_zip z = {.path = path, .n = (uint32_t)d.entries};
-    if (d.entries > INT32_MAX)
-        return aq_fail(AQ_NO_MEMORY, path, "%llu entries are too many", (unsigned long long)d.entries);
     AQ_ALLOC(arena, z.entries, z.n + 1);
     const unsigned char *p = file->bytes + d.offset, *end = p + d.bytes;
     for (uint32_t i = 0; i < z.n; i++)

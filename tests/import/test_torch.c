@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-static const char *const seeds[] = {"hf", "flagai", "views", "zip64", "parameters", "mixed"};
-enum { SEEDS = sizeof seeds / sizeof *seeds, OPEN_SEEDS = 4 };
+static const char *const seeds[] = {"hf", "flagai", "views", "zip64", "training", "parameters", "mixed"};
+enum { SEEDS = sizeof seeds / sizeof *seeds, OPEN_SEEDS = 5 };
 
 static char *read_seed(const char *name, size_t *n) {
     char path[128], *bytes;

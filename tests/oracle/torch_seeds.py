@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """torch_seeds.py: the smallest models there are, by torch.save: seeds of tests/fuzz/fuzz_torch.c, which tests/import/test_torch.c also cuts off and
-changes bit by bit. Package: torch. Width 2, one layer, one head, ffn 2, two tokens."""
-import os, struct, zipfile
+changes bit by bit. Packages: torch, numpy. Width 2, one layer, one head, ffn 2, two tokens."""
+import argparse, os, struct, zipfile
+import numpy as np
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -61,3 +62,13 @@ save("views", {"state_dict": {k: torch.nn.Parameter(v.T if v.dim() == 2 and i % 
 save("parameters", Linear().state_dict())
 save("mixed", {"a": torch.zeros(1, dtype=torch.int64), "b": torch.zeros(1, dtype=torch.uint16), "c": torch.zeros(1).to(torch.float8_e5m2), "d": torch.zeros(2, 1, 3)})
 zip64("hf", "zip64")
+
+# what training saves beside the weights: an optimizer's state, random states, options
+model = Linear()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+sum(p.sum() for p in model.parameters()).backward()
+optimizer.step()
+few = {"state": {0: optimizer.state_dict()["state"][0]}, "param_groups": optimizer.state_dict()["param_groups"]}
+save("training", {"model": tensors(HF, torch.float16), "optimizer": few, "scheduler": {"last_lr": [1e-4], "step": 3}, "seed": 2 ** 40, "none": None,
+                  "args": argparse.Namespace(lr=1e-4, device=torch.device("cpu"), shape=torch.Size([2, 2]), names=("a", "b"), dtype=torch.float16),
+                  "rng": {"numpy": ("MT19937", np.arange(4, dtype=np.uint32), 624, 0, 0.0), "loss": np.float64(0.5), "torch": torch.zeros(8, dtype=torch.uint8)}})
