@@ -12,7 +12,7 @@ typedef enum aq_gguf_type {
 } aq_gguf_type;
 
 /* The numbers of tokenizer.ggml.token_type that mean something to us. */
-enum { AQ_GGUF_TOKEN_NORMAL = 1, AQ_GGUF_TOKEN_UNKNOWN = 2, AQ_GGUF_TOKEN_CONTROL = 3, AQ_GGUF_TOKEN_USER = 4, AQ_GGUF_TOKEN_UNUSED = 5 };
+enum { AQ_GGUF_TOKEN_NORMAL = 1, AQ_GGUF_TOKEN_UNKNOWN = 2, AQ_GGUF_TOKEN_CONTROL = 3, AQ_GGUF_TOKEN_USER = 4, AQ_GGUF_TOKEN_UNUSED = 5, AQ_GGUF_TOKEN_BYTE = 6 };
 
 typedef struct aq_gguf_value {
     aq_bytes key;

@@ -105,35 +105,12 @@ static aq_status read_scores(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sou
     return AQ_OK;
 }
 
-static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
-
-/* The tokens "<0x00>" to "<0xFF>"; *out stays NULL if there is none. */
-static aq_status read_bytes(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source *out) {
-    int32_t *ids;
-    uint32_t count = 0;
-    AQ_ALLOC(arena, ids, 256);
-    memset(ids, 0xFF, 256 * sizeof *ids);
-    for (uint32_t i = 0; i < out->n_vocab; i++) {
-        aq_bytes v = out->vocab[i];
-        if (v.n != 6 || memcmp(v.s, "<0x", 3) || v.s[5] != '>' || hex(v.s[3]) < 0 || hex(v.s[4]) < 0)
-            continue;
-        int byte = hex(v.s[3]) << 4 | hex(v.s[4]);
-        count += ids[byte] < 0;
-        ids[byte] = (int32_t)i;
-    }
-    if (count < 256)
-        return aq_import_refuse(AQ_WHY_GGUF_BYTES, g->path, "key", "tokenizer.ggml.tokens", 21, "%u of the byte tokens <0x00> to <0xFF>: expected all 256",
-                                count);
-    out->byte_ids = ids;
-    return AQ_OK;
-}
-
 static aq_status read_spm(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source *out) {
     const aq_gguf_value *tokens;
     AQ_TRY(find_needed(g, "tokenizer.ggml.tokens", "llama", &tokens));
     AQ_TRY(aq_gguf_strings(arena, g, tokens, &out->vocab, &out->n_vocab));
     AQ_TRY(read_scores(arena, g, out));
-    AQ_TRY(read_bytes(arena, g, out));
+    AQ_TRY(aq_tokenizer_source_bytes(arena, out, 1));
     AQ_TRY(split_added(arena, g, (aq_bytes *)(uintptr_t)out->vocab, out->n_vocab, out));
     uint8_t prefix = 1;
     AQ_TRY(read_flag(g, "tokenizer.ggml.add_space_prefix", &prefix));
@@ -153,7 +130,9 @@ static aq_status read_spm(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source
 static const struct {
     const char *name;
     aq_pretokenizer pre;
-} patterns[] = {{"smollm", AQ_PRE_SMOLLM}, {"gpt-2", AQ_PRE_GPT2}, {"gpt2", AQ_PRE_GPT2}, {"default", AQ_PRE_GPT2}, {"aquila", AQ_PRE_GPT2}};
+    uint8_t is_llama3; /* whose vocabulary counts before its merges, and which begins with bos unless the file says otherwise */
+} patterns[] = {{"smollm", AQ_PRE_SMOLLM, 0},    {"gpt-2", AQ_PRE_GPT2, 0},     {"gpt2", AQ_PRE_GPT2, 0},       {"default", AQ_PRE_GPT2, 0},
+                {"llama-bpe", AQ_PRE_LLAMA3, 1}, {"llama3", AQ_PRE_LLAMA3, 1}, {"llama-v3", AQ_PRE_LLAMA3, 1}, {"aquila", AQ_PRE_GPT2, 0}};
 
 static aq_status read_kind(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source *s, const char **out_note) {
     aq_bytes model = text_of(g, "tokenizer.ggml.model"), pre = text_of(g, "tokenizer.ggml.pre");
@@ -168,9 +147,10 @@ static aq_status read_kind(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sourc
     while (k < n_known && pre.n && !is(pre, patterns[k].name))
         k++;
     if (k == n_known)
-        return note(arena, "tokenizer.ggml.pre", pre, "smollm, gpt-2, default or aquila: name a tokenizer folder with --tokenizer", out_note);
+        return note(arena, "tokenizer.ggml.pre", pre, "smollm, gpt-2, llama-bpe, default or aquila: name a tokenizer folder with --tokenizer", out_note);
     s->kind = AQ_TOKENIZER_BPE;
     s->pre = pre.n ? patterns[k].pre : AQ_PRE_GPT2;
+    s->ignore_merges = s->add_bos = pre.n && patterns[k].is_llama3;
     return read_bpe(arena, g, s);
 }
 

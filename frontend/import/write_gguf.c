@@ -19,6 +19,11 @@ typedef struct out {
 
 static void put(out *o, const void *bytes, size_t n) { aq_put_bytes(&o->to, bytes, n); }
 static void put_u32(out *o, uint32_t x) { aq_put_number(&o->to, x, 4); }
+static void put_f32(out *o, float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    put_u32(o, bits);
+}
 static void put_u64(out *o, uint64_t x) { aq_put_number(&o->to, x, 8); }
 static void put_string(out *o, const char *s, size_t n) {
     put_u64(o, n);
@@ -109,20 +114,50 @@ static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id, const a
         put_string(o, hole, (size_t)snprintf(hole, sizeof hole, "[PAD%u]", id));
 }
 
+static int is_byte(const aq_tokenizer_source *t, uint32_t id) {
+    if (!t->byte_ids || id >= t->n_vocab || t->vocab[id].n != 6)
+        return 0;
+    for (int b = 0; b < 256; b++)
+        if (t->byte_ids[b] == (int32_t)id)
+            return 1;
+    return 0;
+}
+
 static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id, const aq_added_token *added) {
+    if (is_byte(t, id))
+        return AQ_GGUF_TOKEN_BYTE;
+    if (added && t->kind == AQ_TOKENIZER_SPM && t->unk == (int32_t)id)
+        return AQ_GGUF_TOKEN_UNKNOWN;
     if (added)
         return added->special ? AQ_GGUF_TOKEN_CONTROL : AQ_GGUF_TOKEN_USER;
     return id < t->n_vocab && t->vocab[id].n ? AQ_GGUF_TOKEN_NORMAL : AQ_GGUF_TOKEN_UNUSED;
+}
+
+/* What the format has names for. */
+static aq_status check_kind(const aq_tokenizer_source *t) {
+    if (t->kind == AQ_TOKENIZER_SPM && (!t->scores || !t->byte_ids || (t->add_prefix_space && t->add_prefix_space != AQ_PREFIX_ALWAYS)))
+        return aq_fail(AQ_REFUSED, t->place, "this SentencePiece tokenizer has no scores, no byte tokens or another space in front than GGUF's readers put: "
+                                             "expected one from tokenizer.model or a GGUF file");
+    if (t->kind == AQ_TOKENIZER_BPE && t->ignore_merges != (t->pre == AQ_PRE_LLAMA3))
+        return aq_fail(AQ_REFUSED, t->place, "GGUF has no name for a tokenizer with this pattern and ignore_merges %s: expected Llama 3's with, another without",
+                       t->ignore_merges ? "true" : "false");
+    return AQ_OK;
 }
 
 /* n: rows of the embedding. llama.cpp wants a token for each. */
 static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n) {
     aq_arena arena = {0};
     const aq_added_token **added;
+    AQ_TRY(check_kind(t));
     aq_status status = index_added(&arena, t, n, &added);
     if (status == AQ_OK) {
-        put_text(o, "tokenizer.ggml.model", "gpt2");
-        put_text(o, "tokenizer.ggml.pre", t->pre == AQ_PRE_SMOLLM ? "smollm" : "gpt-2");
+        int spm = t->kind == AQ_TOKENIZER_SPM;
+        put_text(o, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
+        put_text(o, "tokenizer.ggml.pre", spm ? "default" : t->pre == AQ_PRE_SMOLLM ? "smollm" : t->pre == AQ_PRE_LLAMA3 ? "llama-bpe" : "gpt-2");
+        if (spm)
+            put_array(o, "tokenizer.ggml.scores", AQ_GGUF_F32, n);
+        for (uint32_t i = 0; spm && i < n; i++)
+            put_f32(o, i < t->n_vocab ? t->scores[i] : 0);
         put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
         for (uint32_t i = 0; i < n; i++)
             put_token(o, t, i, added[i]);
@@ -132,7 +167,8 @@ static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n)
     }
     aq_arena_close(&arena);
     AQ_TRY(status);
-    put_array(o, "tokenizer.ggml.merges", AQ_GGUF_STRING, t->n_merges);
+    if (t->kind == AQ_TOKENIZER_BPE)
+        put_array(o, "tokenizer.ggml.merges", AQ_GGUF_STRING, t->n_merges);
     for (uint32_t i = 0; i < t->n_merges; i++)
         put_string(o, t->merges[i].s, t->merges[i].n);
     if (t->unk >= 0)

@@ -71,6 +71,13 @@ static void put_byte_level(aq_put *o, int add_prefix_space) {
 static void put_pre_tokenizer(aq_put *o, const aq_tokenizer_source *t) {
     if (t->pre == AQ_PRE_SMOLLM)
         aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": true}, ");
+    if (t->pre == AQ_PRE_LLAMA3) {
+        aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+        aq_put_json(o, AQ_LLAMA3_PATTERN, sizeof AQ_LLAMA3_PATTERN - 1, "a pattern");
+        aq_put_text(o, "}, \"behavior\": \"Isolated\", \"invert\": false}, "
+                       "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]}");
+        return;
+    }
     put_byte_level(o, t->add_prefix_space);
     if (t->pre == AQ_PRE_SMOLLM)
         aq_put_text(o, "]}");
@@ -134,8 +141,9 @@ static void put_document(aq_put *o, const aq_tokenizer_source *t) {
         put_json(o, t->vocab[t->unk]);
     else
         aq_put_text(o, "null");
-    aq_put_text(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": false,\n\"byte_fallback\": false,\n"
-                   "\"ignore_merges\": false,\n\"vocab\": ");
+    aq_put_text(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": false,\n\"byte_fallback\": false,\n");
+    put_flag(o, "ignore_merges", t->ignore_merges);
+    aq_put_text(o, ",\n\"vocab\": ");
     put_vocab(o, t, 1);
     aq_put_text(o, ",\n\"merges\": [");
     for (uint32_t i = 0; i < t->n_merges; i++) {

@@ -136,6 +136,11 @@ static size_t open_end(const aq_added_where *where, const char *text, size_t n, 
     return open.end - offset < n ? open.end - offset : n;
 }
 
+/* After the normalizer of SPM a space stands for U+2581, which is no white space. */
+static int is_stripped(const aq_tokenizer *t, const aq_added_trie *trie, uint32_t c) {
+    return aq_class_is_space(c) && !(c == ' ' && t->normalizes && trie == &t->trie[1]);
+}
+
 /* The next match at or after walk->from that counts, with the white space it takes along. */
 static int find(const aq_tokenizer *t, const aq_added_trie *trie, const aq_added_where *where, const char *text, size_t n,
                 aq_added_walk *walk, aq_added_span *out) {
@@ -153,9 +158,9 @@ static int find(const aq_tokenizer *t, const aq_added_trie *trie, const aq_added
         walk->from = end;
         if (token->single_word && !is_single_word(text, n, start, end))
             continue;
-        while (token->lstrip && start > walk->done && (length = before(text, start, &c), aq_class_is_space(c)))
+        while (token->lstrip && start > walk->done && (length = before(text, start, &c), is_stripped(t, trie, c)))
             start -= length;
-        while (token->rstrip && end < n && (length = after(text, n, end, &c), aq_class_is_space(c)))
+        while (token->rstrip && end < n && (length = after(text, n, end, &c), is_stripped(t, trie, c)))
             end += length;
         *out = (aq_added_span){start, end, token->id};
         return 1;

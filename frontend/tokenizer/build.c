@@ -133,8 +133,9 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
         bytes += t->text[i].n;
         if (n > 0)
             AQ_TRY(insert(t, s, i));
-        else
-            t->whole[i] = AQ_WHOLE_NO;
+        t->whole[i] = n <= 0 ? AQ_WHOLE_NO : t->ignore_merges ? AQ_WHOLE_YES : AQ_WHOLE_UNKNOWN;
+        if (t->text[i].n > t->longest)
+            t->longest = t->text[i].n;
     }
     for (uint32_t b = 0; b < 128; b++) {
         char c = (char)b;
@@ -224,12 +225,17 @@ static aq_status read_merges(aq_tokenizer *t, const aq_tokenizer_source *s) {
     return status;
 }
 
-static aq_status read_added(aq_tokenizer *t, const aq_added_token *a) {
+static aq_status read_added(aq_tokenizer *t, const aq_tokenizer_source *s, const aq_added_token *a) {
     char *bytes;
     AQ_ALLOC(&t->arena, bytes, a->text.n);
-    int has_space;
+    int has_space = 0;
     int64_t n = t->kind == AQ_TOKENIZER_SPM ? aq_marks_to_spaces(a->text.s, a->text.n, bytes, &has_space)
                                             : aq_alphabet_to_bytes(a->text.s, a->text.n, bytes);
+    uint32_t other = n > 0 && (t->kind == AQ_TOKENIZER_BPE || !has_space) ? aq_piece_find(t, aq_piece_hash(bytes, (size_t)n), bytes, (size_t)n)
+                                                                           : AQ_NO_ID;
+    if (other != AQ_NO_ID)
+        return aq_refuse(AQ_WHY_TOKENIZER_ADDED_KNOWN, s->place, "added token \"%.*s\" has the id %d: that of the vocabulary, %u, expected",
+                         (int)a->text.n, a->text.s, a->id, other);
     t->text[a->id] = n > 0 && is_utf8(bytes, (size_t)n) ? (aq_bytes){bytes, (uint32_t)n} : a->text;
     return AQ_OK;
 }
@@ -248,7 +254,7 @@ static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
         t->flags[a->id] |= AQ_TOKEN_ADDED | (a->special ? AQ_TOKEN_SPECIAL : 0);
         if (v.n)
             continue;
-        AQ_TRY(read_added(t, a));
+        AQ_TRY(read_added(t, s, a));
     }
     return AQ_OK;
 }
@@ -294,12 +300,15 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     t->normalizes = s->normalizes;
     t->strips = s->strips;
     t->fuse_unk = s->fuse_unk;
+    t->ignore_merges = s->ignore_merges;
     t->from_scores = s->scores != NULL;
     t->size = s->n_vocab;
     AQ_TRY(copy_added(t, s));
     AQ_ALLOC(&t->arena, t->text, t->size);
     AQ_ALLOC(&t->arena, t->flags, t->size);
     AQ_ALLOC(&t->arena, t->whole, t->size);
+    if (t->kind == AQ_TOKENIZER_BPE)
+        AQ_TRY(aq_classes_build(t));
     AQ_TRY(read_vocab(t, s));
     AQ_TRY(s->scores ? aq_merges_of_scores(t, s) : read_merges(t, s));
     t->cuts_words = t->kind == AQ_TOKENIZER_SPM && t->ascii_id[' '] != AQ_NO_ID && ends_at_spaces(t);

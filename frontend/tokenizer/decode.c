@@ -105,6 +105,8 @@ static int is_whole(const char *s, size_t n) {
 static size_t close_run(aq_decoder *d, char *out) {
     size_t n = d->n_run;
     d->n_run = 0;
+    if (!n)
+        return 0;
     if (is_whole(d->run, n)) {
         memcpy(out, d->run, n);
         return n;
@@ -139,7 +141,8 @@ static aq_status push_spm(aq_decoder *d, int32_t id, int over, aq_bytes *out) {
         n = settle(d, 0, d->out);
     } else if (text.n || over) {
         n = d->whole_runs ? close_run(d, d->out) : settle(d, 1, d->out);
-        memcpy(d->out + n, text.s, text.n);
+        if (text.n)
+            memcpy(d->out + n, text.s, text.n);
         n += text.n;
     }
     size_t drop = n && t->strips && !d->has_begun && !d->keeps_start && d->out[0] == ' ';

@@ -80,7 +80,7 @@ static aq_status encode_long(const aq_tokenizer *t, aq_merge_work *w, const char
 }
 
 static aq_status encode_piece(const aq_tokenizer *t, aq_merge_work *w, const char *piece, size_t n, aq_ids *out) {
-    if (n > AQ_SHORT_PIECE)
+    if (n > AQ_SHORT_PIECE && (!t->ignore_merges || n > t->longest))
         return encode_long(t, w, piece, n, out);
     uint32_t ids[AQ_SHORT_PIECE], found = aq_piece_find(t, aq_piece_hash(piece, n), piece, n);
     uint8_t whole = AQ_WHOLE_NO;
@@ -89,6 +89,8 @@ static aq_status encode_piece(const aq_tokenizer *t, aq_merge_work *w, const cha
         if (whole == AQ_WHOLE_YES)
             return aq_ids_push(out, (int32_t)found);
     }
+    if (n > AQ_SHORT_PIECE)
+        return encode_long(t, w, piece, n, out);
     size_t left = symbols_of(t, piece, n, ids);
     if (t->has_ties)
         AQ_TRY(aq_merge_long(t, w, ids, left, &left));
@@ -103,7 +105,7 @@ static aq_status encode_piece(const aq_tokenizer *t, aq_merge_work *w, const cha
 
 static aq_status encode_pieces(const aq_tokenizer *t, aq_merge_work *w, const char *text, size_t n, aq_ids *out) {
     for (size_t at = 0; at < n;) {
-        size_t end = t->kind == AQ_TOKENIZER_SPM ? aq_spm_next(t, text, n, at) : aq_pretokenize_next(t->pre, text, n, at);
+        size_t end = t->kind == AQ_TOKENIZER_SPM ? aq_spm_next(t, text, n, at) : aq_pretokenize_next(t, text, n, at);
         AQ_TRY(encode_piece(t, w, text + at, end - at, out));
         at = end;
     }

@@ -4,7 +4,7 @@
  *   source_*.c     files -> aq_tokenizer_source (which the GGUF importer fills too)
  *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
- *   pretokenize.c  text -> pieces
+ *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces
  *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
  *   encode.c       ties the above together; encode_spm.c: where the symbols are characters
  *   decode.c       ids -> text */
@@ -40,13 +40,11 @@ int aq_utf8_decode(const char *s, size_t n, uint32_t *out);
  * and Rust's from_utf8_lossy); *out_incomplete says that more bytes could still make it a character. */
 int aq_utf8_bad_length(const char *s, size_t n, int *out_incomplete);
 
-/* ---- pretokenize.c ---- */
+/* ---- classes.c ---- */
 typedef enum aq_class { AQ_CLASS_OTHER, AQ_CLASS_LETTER, AQ_CLASS_NUMBER, AQ_CLASS_SPACE } aq_class;
 aq_class aq_class_of(aq_pretokenizer pre, uint32_t code_point);
 int aq_class_is_space(uint32_t code_point); /* \s: the property White_Space */
 int aq_class_is_word(uint32_t code_point); /* \w of single_word */
-/* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
-size_t aq_pretokenize_next(aq_pretokenizer pre, const char *text, size_t n, size_t at);
 
 /* ---- the tokenizer ---- */
 enum { AQ_TOKEN_ADDED = 1, AQ_TOKEN_SPECIAL = 2, AQ_TOKEN_BYTE = 4 /* one byte of a character, SPM */ };
@@ -76,6 +74,9 @@ struct aq_tokenizer {
     aq_arena arena;
     aq_tokenizer_kind kind;
     aq_pretokenizer pre;
+    uint8_t *classes; /* of the first 65536 characters, two bits each */
+    int ignore_merges;
+    uint32_t longest; /* bytes of a text of the vocabulary */
     int add_prefix_space, normalizes, strips, fuse_unk;
     uint32_t size;
     aq_bytes *text;  /* [size] raw bytes */
@@ -99,6 +100,12 @@ struct aq_tokenizer {
     int32_t bos, eos, pad, unk;
     int add_bos, add_eos, unk_bytes;
 };
+
+AQ_MUST_USE aq_status aq_classes_build(aq_tokenizer *t);
+
+/* ---- pretokenize.c ---- */
+/* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
+size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at);
 
 uint32_t aq_piece_hash(const char *s, size_t n);
 /* So many of `what` are too many, or none where some are needed. */
@@ -185,7 +192,7 @@ void aq_merge_work_close(aq_merge_work *w);
 size_t aq_merge_short(const aq_tokenizer *t, uint32_t *ids, size_t n);
 AQ_MUST_USE aq_status aq_merge_long(const aq_tokenizer *t, aq_merge_work *w, uint32_t *ids, size_t n, size_t *out_n);
 
-/* ---- source_json.c, source_special.c, source_files.c ---- */
+/* ---- source_json.c, source_parts.c, source_special.c, source_files.c ---- */
 struct cJSON;
 /* Entries by the hash of their texts: 1 + index, 0 where there is none. size: a power of two, or 0; used: how many are in it. */
 typedef struct aq_text_index {
@@ -215,10 +222,18 @@ AQ_MUST_USE aq_status aq_source_add(aq_source_reader *r, aq_added_token token);
 /* The id of a text among added tokens and vocabulary, -1 if it has none. */
 AQ_MUST_USE aq_status aq_source_find(aq_source_reader *r, aq_bytes text, int32_t *out);
 
+/* ---- source_parts.c: null means absent all over tokenizer.json ---- */
+const struct cJSON *aq_source_get(const struct cJSON *object, const char *key);
+int aq_source_is(const struct cJSON *object, const char *type); /* its "type" */
+AQ_MUST_USE aq_status aq_source_unsupported(const aq_source_reader *r, const char *part, const struct cJSON *object, const char *expected);
+/* The steps of the document: sets kind, pre, prefix, normalizes, strips. */
+AQ_MUST_USE aq_status aq_source_parts(aq_source_reader *r, const struct cJSON *root);
+
 /* The document tokenizer.json, or merges.txt: the parts that the fuzzers feed. */
 AQ_MUST_USE aq_status aq_source_parse_json(aq_source_reader *r, const char *text, size_t n);
 AQ_MUST_USE aq_status aq_source_parse_vocab(aq_source_reader *r, const char *text, size_t n);
 AQ_MUST_USE aq_status aq_source_parse_merges(aq_source_reader *r, const char *text, size_t n);
+AQ_MUST_USE aq_status aq_source_parse_model(aq_source_reader *r, const char *text, size_t n); /* tokenizer.model */
 AQ_MUST_USE aq_status aq_source_parse_added(aq_source_reader *r, const char *text, size_t n);
 /* special_tokens_map.json and tokenizer_config.json; with is_slow, the tokens they name become added tokens. */
 AQ_MUST_USE aq_status aq_source_parse_special(aq_source_reader *r, const char *text, size_t n, int is_slow);

@@ -2,7 +2,8 @@
  *
  * tokenizer.json says everything, tokenizer_config.json and special_tokens_map.json then only name bos, eos, pad and unk. Without it
  * vocab.json + merges.txt are GPT-2's "slow" form, read as transformers reads it: the texts that added_tokens.json,
- * tokenizer_config.json and special_tokens_map.json name are added tokens, and `<|endoftext|>` is one even where no file says so. */
+ * tokenizer_config.json and special_tokens_map.json name are added tokens, and `<|endoftext|>` is one even where no file says so. Without
+ * those, tokenizer.model (source_model.c) is read with the same files beside it. */
 #include "frontend/import/internal.h"
 #include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
@@ -18,7 +19,7 @@ static aq_status parse_special_fast(aq_source_reader *r, const char *text, size_
 static aq_status parse_special_slow(aq_source_reader *r, const char *text, size_t n) { return aq_source_parse_special(r, text, n, 1); }
 
 /* What a folder may hold, in the order of reading. */
-enum { FAST = 1, SLOW = 2, NEEDED = 4 };
+enum { FAST = 1, SLOW = 2, SENTENCEPIECE = 4, NEEDED = 8 };
 static const struct {
     const char *name;
     parse *parse;
@@ -27,11 +28,12 @@ static const struct {
     {"tokenizer.json", aq_source_parse_json, FAST | NEEDED},
     {"vocab.json", aq_source_parse_vocab, SLOW | NEEDED},
     {"merges.txt", aq_source_parse_merges, SLOW | NEEDED},
-    {"added_tokens.json", aq_source_parse_added, SLOW},
+    {"tokenizer.model", aq_source_parse_model, SENTENCEPIECE | NEEDED},
+    {"added_tokens.json", aq_source_parse_added, SLOW | SENTENCEPIECE},
     {"special_tokens_map.json", parse_special_fast, FAST},
     {"tokenizer_config.json", parse_special_fast, FAST},
-    {"special_tokens_map.json", parse_special_slow, SLOW},
-    {"tokenizer_config.json", parse_special_slow, SLOW},
+    {"special_tokens_map.json", parse_special_slow, SLOW | SENTENCEPIECE},
+    {"tokenizer_config.json", parse_special_slow, SLOW | SENTENCEPIECE},
 };
 enum { N_FILES = sizeof files / sizeof *files };
 
@@ -90,14 +92,17 @@ static aq_status read_form(aq_arena *arena, const char *folder, int form, aq_tok
 }
 
 aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_tokenizer_source *out) {
-    int has_json, has_vocab, has_merges;
+    int has_json, has_vocab, has_merges, has_model;
     AQ_TRY(holds(arena, folder, "tokenizer.json", &has_json));
     AQ_TRY(holds(arena, folder, "vocab.json", &has_vocab));
     AQ_TRY(holds(arena, folder, "merges.txt", &has_merges));
+    AQ_TRY(holds(arena, folder, "tokenizer.model", &has_model));
     if (has_json)
         return read_form(arena, folder, FAST, out);
     if (has_vocab && has_merges)
         return read_form(arena, folder, SLOW, out);
+    if (has_model)
+        return read_form(arena, folder, SENTENCEPIECE, out);
     *out = (aq_tokenizer_source){.kind = AQ_TOKENIZER_NONE, .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     return AQ_OK;
 }
@@ -108,7 +113,7 @@ static aq_status read_path(aq_arena *arena, const char *path, aq_tokenizer_sourc
     if (kind == 2) {
         AQ_TRY(aq_tokenizer_source_read(arena, path, out));
         if (out->kind == AQ_TOKENIZER_NONE)
-            return aq_refuse(AQ_WHY_TOKENIZER_FOLDER, path, "no tokenizer in this folder: tokenizer.json, or vocab.json and merges.txt expected");
+            return aq_refuse(AQ_WHY_TOKENIZER_FOLDER, path, "no tokenizer in this folder: tokenizer.json, vocab.json and merges.txt, or tokenizer.model expected");
         return AQ_OK;
     }
     if (kind != 1)
@@ -118,8 +123,8 @@ static aq_status read_path(aq_arena *arena, const char *path, aq_tokenizer_sourc
         AQ_TRY(aq_arena_string(arena, path, slash == path ? 1 : (size_t)(slash - path), &folder));
     for (int i = 0; i < N_FILES; i++)
         if ((files[i].when & NEEDED) && strcmp(files[i].name, name) == 0)
-            return read_form(arena, folder, files[i].when & (FAST | SLOW), out);
-    return aq_refuse(AQ_WHY_TOKENIZER_FILE, path, "no tokenizer: a folder, tokenizer.json, vocab.json or merges.txt expected");
+            return read_form(arena, folder, files[i].when & (FAST | SLOW | SENTENCEPIECE), out);
+    return aq_refuse(AQ_WHY_TOKENIZER_FILE, path, "no tokenizer: a folder, tokenizer.json, tokenizer.model, vocab.json or merges.txt expected");
 }
 
 aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out) {

@@ -1,26 +1,10 @@
-/* source_json.c: tokenizer.json, Hugging Face's one file for everything: the parts of it that mean byte-level BPE, and a refusal that
- * names the part for all others. `truncation` and `padding` are the caller's policy and are not looked at. */
+/* source_json.c: tokenizer.json, Hugging Face's one file for everything: its model, its added tokens and what it puts around a text. The steps
+ * that texts and ids go through are in source_parts.c. A part that does not mean one of our kinds is refused by its name. `truncation` and `padding` are the caller's policy and are not looked at. */
 #include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
-
-static const cJSON *get(const cJSON *object, const char *key) {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    return item && !cJSON_IsNull(item) ? item : NULL; /* null means absent all over this format */
-}
-
-static const char *type_of(const cJSON *object) {
-    const char *type = cJSON_GetStringValue(get(object, "type"));
-    return type ? type : "?";
-}
-
-static int is_type(const cJSON *object, const char *type) { return strcmp(type_of(object), type) == 0; }
-
-static aq_status unsupported(const aq_source_reader *r, const char *part, const cJSON *object, const char *expected) {
-    return aq_refuse(AQ_WHY_TOKENIZER_PART, r->place, "%s \"%.60s\" is not supported: %s expected", part, type_of(object), expected);
-}
 
 /* ---- model ---- */
 
@@ -52,27 +36,20 @@ static aq_status read_merges(aq_source_reader *r, const cJSON *list) {
 }
 
 static aq_status must_be_off(const aq_source_reader *r, const cJSON *model, const char *key) {
-    const cJSON *item = get(model, key);
+    const cJSON *item = aq_source_get(model, key);
     int off = !item || cJSON_IsFalse(item) || (cJSON_IsNumber(item) && item->valuedouble == 0) ||
               (cJSON_IsString(item) && item->valuestring[0] == 0);
     return off ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_MODEL_FLAG, r->place, "model.%s is set: not supported, null or off expected", key);
 }
 
-static aq_status read_model(aq_source_reader *r, const cJSON *model) {
-    static const char *const unsupported_keys[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
-                                                   "ignore_merges"};
-    if (!cJSON_IsObject(model))
-        return aq_refuse(AQ_WHY_TOKENIZER_MODEL, r->place, "\"model\" is missing: an object of type BPE expected");
-    if (get(model, "type") && !is_type(model, "BPE"))
-        return unsupported(r, "the model", model, "BPE");
-    for (size_t i = 0; i < sizeof unsupported_keys / sizeof *unsupported_keys; i++)
-        AQ_TRY(must_be_off(r, model, unsupported_keys[i]));
-    AQ_TRY(aq_source_vocab(r, get(model, "vocab")));
-    AQ_TRY(read_merges(r, get(model, "merges")));
-    const cJSON *unk = get(model, "unk_token");
+static aq_status read_unk(aq_source_reader *r, const cJSON *model) {
+    const cJSON *unk = aq_source_get(model, "unk_token");
     if (!unk)
         return AQ_OK;
-    AQ_TRY(must_be_off(r, model, "fuse_unk"));
+    if (r->out->kind == AQ_TOKENIZER_SPM)
+        AQ_TRY(aq_json_flag(r->place, model, "fuse_unk", 0, &r->out->fuse_unk));
+    else
+        AQ_TRY(must_be_off(r, model, "fuse_unk"));
     if (!cJSON_IsString(unk))
         return aq_refuse(AQ_WHY_TOKENIZER_UNK_KIND, r->place, "model.unk_token: a text or null expected");
     AQ_TRY(aq_source_find(r, (aq_bytes){unk->valuestring, (uint32_t)strlen(unk->valuestring)}, &r->out->unk));
@@ -80,42 +57,32 @@ static aq_status read_model(aq_source_reader *r, const cJSON *model) {
     return r->out->unk_bytes ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_UNK_MISSING, r->place, "model.unk_token is not in the vocabulary");
 }
 
-/* ---- pre-tokenizer ---- */
-
-static aq_status read_byte_level(aq_source_reader *r, const cJSON *p) {
-    uint8_t use_regex;
-    AQ_TRY(aq_json_flag(r->place, p, "use_regex", 1, &use_regex));
-    AQ_TRY(aq_json_flag(r->place, p, "add_prefix_space", 1, &r->out->add_prefix_space));
-    return use_regex ? AQ_OK : aq_refuse(AQ_WHY_TOKENIZER_REGEX, r->place, "pre_tokenizer ByteLevel without its regex: use_regex true expected");
-}
-
-static aq_status read_pre_tokenizer(aq_source_reader *r, const cJSON *p) {
-    static const char expected[] = "ByteLevel, or Sequence of Digits (individual_digits) and ByteLevel";
-    if (!p)
-        return aq_refuse(AQ_WHY_TOKENIZER_PRE, r->place, "no pre_tokenizer: %s expected", expected);
-    const cJSON *list = is_type(p, "Sequence") ? get(p, "pretokenizers") : NULL;
-    const cJSON *first = list ? list->child : p;
-    r->out->pre = AQ_PRE_GPT2;
-    if (list && first && is_type(first, "Digits")) {
-        uint8_t individual;
-        AQ_TRY(aq_json_flag(r->place, first, "individual_digits", 0, &individual));
-        if (!individual)
-            return aq_refuse(AQ_WHY_TOKENIZER_DIGITS, r->place, "pre_tokenizer Digits: individual_digits true expected");
-        r->out->pre = AQ_PRE_SMOLLM;
-        first = first->next;
-    }
-    if (!first || !is_type(first, "ByteLevel"))
-        return unsupported(r, "pre_tokenizer", first ? first : p, expected);
-    if (list && first->next)
-        return unsupported(r, "pre_tokenizer after ByteLevel", first->next, expected);
-    return read_byte_level(r, first);
+static aq_status read_model(aq_source_reader *r, const cJSON *model) {
+    static const char *const unsupported_keys[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
+    uint8_t byte_fallback = 0;
+    if (!cJSON_IsObject(model))
+        return aq_refuse(AQ_WHY_TOKENIZER_MODEL, r->place, "\"model\" is missing: an object of type BPE expected");
+    if (aq_source_get(model, "type") && !aq_source_is(model, "BPE"))
+        return aq_source_unsupported(r, "the model", model, "BPE");
+    for (size_t i = 0; i < sizeof unsupported_keys / sizeof *unsupported_keys; i++)
+        AQ_TRY(must_be_off(r, model, unsupported_keys[i]));
+    if (r->out->kind == AQ_TOKENIZER_SPM)
+        AQ_TRY(aq_json_flag(r->place, model, "byte_fallback", 0, &byte_fallback));
+    else
+        AQ_TRY(must_be_off(r, model, "byte_fallback"));
+    AQ_TRY(aq_json_flag(r->place, model, "ignore_merges", 0, &r->out->ignore_merges));
+    AQ_TRY(aq_source_vocab(r, aq_source_get(model, "vocab")));
+    AQ_TRY(read_merges(r, aq_source_get(model, "merges")));
+    if (byte_fallback)
+        AQ_TRY(aq_tokenizer_source_bytes(r->arena, r->out, 0));
+    return read_unk(r, model);
 }
 
 /* ---- post-processor: what is put before and after one text ---- */
 
 static aq_status template_id(const aq_source_reader *r, const cJSON *template, const cJSON *piece, int32_t *out) {
-    const char *name = cJSON_GetStringValue(get(get(piece, "SpecialToken"), "id"));
-    const cJSON *ids = name ? get(get(get(template, "special_tokens"), name), "ids") : NULL;
+    const char *name = cJSON_GetStringValue(aq_source_get(aq_source_get(piece, "SpecialToken"), "id"));
+    const cJSON *ids = name ? aq_source_get(aq_source_get(aq_source_get(template, "special_tokens"), name), "ids") : NULL;
     uint32_t id;
     if (!cJSON_IsArray(ids) || cJSON_GetArraySize(ids) != 1)
         return aq_refuse(AQ_WHY_TOKENIZER_TEMPLATE_TOKEN, r->place,
@@ -126,14 +93,14 @@ static aq_status template_id(const aq_source_reader *r, const cJSON *template, c
 }
 
 static aq_status read_template(aq_source_reader *r, const cJSON *template) {
-    const cJSON *piece = get(template, "single");
+    const cJSON *piece = aq_source_get(template, "single");
     piece = piece ? piece->child : NULL;
-    if (piece && !get(piece, "Sequence")) {
+    if (piece && !aq_source_get(piece, "Sequence")) {
         AQ_TRY(template_id(r, template, piece, &r->out->bos));
         r->out->add_bos = 1;
         piece = piece->next;
     }
-    if (!piece || !get(piece, "Sequence"))
+    if (!piece || !aq_source_get(piece, "Sequence"))
         return aq_refuse(AQ_WHY_TOKENIZER_TEMPLATE_TEXT, r->place, "post_processor TemplateProcessing: one text expected in \"single\"");
     piece = piece->next;
     if (piece) {
@@ -147,12 +114,12 @@ static aq_status read_template(aq_source_reader *r, const cJSON *template) {
 }
 
 static aq_status read_post_processor(aq_source_reader *r, const cJSON *p) {
-    const cJSON *list = is_type(p, "Sequence") ? get(p, "processors") : NULL;
+    const cJSON *list = aq_source_is(p, "Sequence") ? aq_source_get(p, "processors") : NULL;
     for (const cJSON *one = list ? list->child : p; one; one = list ? one->next : NULL) {
-        if (is_type(one, "TemplateProcessing"))
+        if (aq_source_is(one, "TemplateProcessing"))
             AQ_TRY(read_template(r, one));
-        else if (!is_type(one, "ByteLevel")) /* which only moves offsets */
-            return unsupported(r, "post_processor", one, "ByteLevel or TemplateProcessing");
+        else if (!aq_source_is(one, "ByteLevel")) /* which only moves offsets */
+            return aq_source_unsupported(r, "post_processor", one, "ByteLevel or TemplateProcessing");
     }
     return AQ_OK;
 }
@@ -161,12 +128,12 @@ static aq_status read_post_processor(aq_source_reader *r, const cJSON *p) {
 
 static aq_status read_added(aq_source_reader *r, const cJSON *list) {
     for (const cJSON *item = list ? list->child : NULL; item; item = item->next) {
-        const char *content = cJSON_GetStringValue(get(item, "content"));
+        const char *content = cJSON_GetStringValue(aq_source_get(item, "content"));
         aq_added_token token = {0};
         uint32_t id;
         if (!content || !content[0])
             return aq_refuse(AQ_WHY_TOKENIZER_ADDED_TEXT, r->place, "an entry of added_tokens has no text: \"content\" expected");
-        AQ_TRY(aq_json_index(r->place, content, get(item, "id"), AQ_TOKENIZER_LIMIT, &id));
+        AQ_TRY(aq_json_index(r->place, content, aq_source_get(item, "id"), AQ_TOKENIZER_LIMIT, &id));
         token.id = (int32_t)id;
         AQ_TRY(aq_json_copy(r->arena, content, &token.text));
         AQ_TRY(aq_json_flag(r->place, item, "special", 0, &token.special));
@@ -180,18 +147,12 @@ static aq_status read_added(aq_source_reader *r, const cJSON *list) {
 }
 
 static aq_status read_document(aq_source_reader *r, const cJSON *root) {
-    const cJSON *normalizer = get(root, "normalizer"), *decoder = get(root, "decoder");
     if (!cJSON_IsObject(root))
         return aq_refuse(AQ_WHY_TOKENIZER_DOCUMENT, r->place, "not a tokenizer: a JSON object expected");
-    const cJSON *steps = normalizer && is_type(normalizer, "Sequence") ? get(normalizer, "normalizers") : NULL;
-    if (normalizer && !(steps && !steps->child))
-        return unsupported(r, "normalizer", normalizer, "none");
-    if (decoder && !is_type(decoder, "ByteLevel"))
-        return unsupported(r, "decoder", decoder, "ByteLevel");
-    AQ_TRY(read_pre_tokenizer(r, get(root, "pre_tokenizer")));
-    AQ_TRY(read_model(r, get(root, "model")));
-    AQ_TRY(read_added(r, get(root, "added_tokens")));
-    const cJSON *post = get(root, "post_processor");
+    AQ_TRY(aq_source_parts(r, root));
+    AQ_TRY(read_model(r, aq_source_get(root, "model")));
+    AQ_TRY(read_added(r, aq_source_get(root, "added_tokens")));
+    const cJSON *post = aq_source_get(root, "post_processor");
     return post ? read_post_processor(r, post) : AQ_OK;
 }
 

@@ -152,13 +152,26 @@ static aq_status read_decoder_table(aq_source_reader *r, const cJSON *table) {
     return AQ_OK;
 }
 
-/* GPT-2's is the only slow form here; Qwen2Tokenizer and others have the same files and another pattern. */
+/* GPT-2's is the only slow form of byte-level BPE here; Qwen2Tokenizer and others have the same files and another pattern. */
 static aq_status check_class(const aq_source_reader *r, const cJSON *root) {
-    const cJSON *class = cJSON_GetObjectItemCaseSensitive(root, "tokenizer_class");
-    const char *name = cJSON_GetStringValue(class);
-    if (name && strncmp(name, "GPT2Tokenizer", 13) != 0)
-        return aq_refuse(AQ_WHY_TOKENIZER_CLASS, r->place, "tokenizer_class \"%.80s\" is not supported without tokenizer.json: GPT2Tokenizer expected",
-                       name);
+    const char *expected = r->out->kind == AQ_TOKENIZER_SPM ? "LlamaTokenizer" : "GPT2Tokenizer";
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "tokenizer_class"));
+    if (name && strncmp(name, expected, strlen(expected)) != 0)
+        return aq_refuse(AQ_WHY_TOKENIZER_CLASS, r->place, "tokenizer_class \"%.80s\" is not supported without tokenizer.json: %s expected", name,
+                         expected);
+    return AQ_OK;
+}
+
+/* Beside tokenizer.model: "legacy": false puts a space before the text's start only, as transformers does; without the key it stands before
+ * every stretch between added tokens, as SentencePiece puts it, and transformers did. */
+static aq_status read_prefix(aq_source_reader *r, const cJSON *root) {
+    aq_tokenizer_source *out = r->out;
+    uint8_t add, legacy;
+    AQ_TRY(aq_json_flag(r->place, root, "add_prefix_space", out->add_prefix_space != AQ_PREFIX_NONE, &add));
+    AQ_TRY(aq_json_flag(r->place, root, "legacy", out->normalizes, &legacy));
+    out->strips = add;
+    out->normalizes = legacy;
+    out->add_prefix_space = !add ? AQ_PREFIX_NONE : legacy ? AQ_PREFIX_ALWAYS : AQ_PREFIX_FIRST;
     return AQ_OK;
 }
 
@@ -174,8 +187,12 @@ static aq_status read_special(aq_source_reader *r, const cJSON *root, int is_slo
     if (is_slow) {
         AQ_TRY(check_class(r, root));
         AQ_TRY(read_decoder_table(r, cJSON_GetObjectItemCaseSensitive(root, "added_tokens_decoder")));
-        AQ_TRY(aq_json_flag(r->place, root, "add_prefix_space", out->add_prefix_space, &out->add_prefix_space));
+        if (out->kind == AQ_TOKENIZER_SPM)
+            AQ_TRY(read_prefix(r, root));
+        else
+            AQ_TRY(aq_json_flag(r->place, root, "add_prefix_space", out->add_prefix_space, &out->add_prefix_space));
         AQ_TRY(aq_json_flag(r->place, root, "add_bos_token", out->add_bos, &out->add_bos));
+        AQ_TRY(aq_json_flag(r->place, root, "add_eos_token", out->add_eos, &out->add_eos));
     }
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, roles[i].key);

@@ -19,9 +19,13 @@ typedef enum aq_tokenizer_kind { AQ_TOKENIZER_NONE, AQ_TOKENIZER_BPE, AQ_TOKENIZ
 /* How a text is cut into pieces that merges do not cross.
  *   GPT2    GPT-2's pattern
  *   SMOLLM  digits split one by one, then GPT-2's pattern (tokenizer.json: Sequence[Digits, ByteLevel])
+ *   LLAMA3  Llama 3's pattern, AQ_LLAMA3_PATTERN
  *   WHOLE   not at all (SPM)
  *   SPACES  before every space (SPM: Metaspace with split) */
-typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_WHOLE, AQ_PRE_SPACES } aq_pretokenizer;
+typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_LLAMA3, AQ_PRE_WHOLE, AQ_PRE_SPACES } aq_pretokenizer;
+
+#define AQ_LLAMA3_PATTERN                                                                                                                        \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* Which stretches of text between added tokens get a space in front: those that do not begin with one; all; the one at the text's start if
  * it does not begin with one. */
@@ -41,6 +45,7 @@ typedef struct aq_tokenizer_source {
     uint8_t add_prefix_space;   /* an aq_prefix */
     uint8_t normalizes;         /* SPM: prefix and U+2581 are put in before `normalized` added tokens are looked for, not after */
     uint8_t strips;             /* SPM: decoding drops a space at the very start */
+    uint8_t ignore_merges;      /* a piece that is an entry of the vocabulary is that entry, whatever its merges would give */
     uint8_t fuse_unk;           /* SPM: neighbouring unknown characters become one unk */
     uint32_t n_vocab;           /* entry i of vocab is the text of id i, written as the kind says; n = 0 for holes */
     const aq_bytes *vocab;
@@ -63,6 +68,8 @@ AQ_MUST_USE aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_t
 AQ_MUST_USE aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out);
 /* The same up to the source, for aq_checkpoint_open; everything allocated in `arena`. kind NONE and AQ_OK if the folder has no tokenizer files. */
 AQ_MUST_USE aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_tokenizer_source *out);
+/* Sets byte_ids of a source to the tokens "<0x00>" to "<0xFF>" of its vocabulary: all 256, else NULL unless they are needed. */
+AQ_MUST_USE aq_status aq_tokenizer_source_bytes(aq_arena *arena, aq_tokenizer_source *source, int needed);
 void aq_tokenizer_close(aq_tokenizer *t);
 
 uint32_t aq_tokenizer_size(const aq_tokenizer *t);      /* one more than the largest id */

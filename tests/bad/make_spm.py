@@ -1,4 +1,5 @@
-"""make_spm.py: cases of make.py's kind: SentencePiece's BPE, in a GGUF file (128, 129, 561 and after)."""
+"""make_spm.py: cases of make.py's kind: SentencePiece's BPE, in a GGUF file and in tokenizer.json, and patterns (128, 545 to 547, 561 to 563)."""
+from make_tokenizer import fast, part
 from small import *
 
 
@@ -19,7 +20,38 @@ def spm(folder, verb="show", tokens=(), scores=None, change=lambda g: None):
 
 
 def make_128(d): return spm(d, scores=[0.0])
-def make_129(d): return spm(d, change=lambda g: g.keys.update({"tokenizer.ggml.tokens": strings("<unk>", "a"),
+def make_547(d): return spm(d, change=lambda g: g.keys.update({"tokenizer.ggml.tokens": strings("<unk>", "a"),
     "tokenizer.ggml.scores": (ARRAY, struct.pack("<IQ2f", F32, 2, 0, 0)), "tokenizer.ggml.token_type": (ARRAY, struct.pack("<IQ2i", I32, 2, 2, 1))}))
 def make_561(d): return spm(d, "tokenize", ["a"], [0.0] * 259 + [float("nan")])
 def make_562(d): return spm(d, "tokenize", ["a" * 40000])
+
+
+def make_545(d): return fast(d, part("pre_tokenizer", {"type": "Metaspace", "replacement": "_"}))
+def make_546(d): return fast(d, part("pre_tokenizer", {"type": "Sequence", "pretokenizers": [
+    {"type": "Split", "pattern": {"Regex": "\\w+"}, "behavior": "Isolated", "invert": False}, {"type": "ByteLevel", "use_regex": False}]}))
+def make_563(d): return fast(d, part("added_tokens", [{"id": 4, "content": "ab"}]))
+
+
+# ---- tokenizer.model ----
+
+def varint(x):
+    out = b""
+    while x > 127:
+        out, x = out + bytes([x & 127 | 128]), x >> 7
+    return out + bytes([x])
+
+
+def number(field, x): return varint(field << 3) + varint(x)
+def inside(field, data): return varint(field << 3 | 2) + varint(len(data)) + data
+def piece(text): return inside(1, inside(1, text) + b"\x15" + struct.pack("<f", 0))
+
+
+def sentencepiece(d, trainer=number(3, 2), normalizer=number(4, 0), data=None):
+    put(os.path.join(d, "tokenizer.model"), piece(b"a") + inside(2, trainer) + inside(3, normalizer) if data is None else data)
+    return ["tokenize", d]
+
+
+def make_570(d): return sentencepiece(d, data=piece(b"a")[:-1])
+def make_571(d): return sentencepiece(d, number(3, 1))
+def make_572(d): return sentencepiece(d, normalizer=inside(1, b"nmt_nfkc") + inside(2, b"\0\0\0\0") + number(4, 0))
+def make_573(d): return sentencepiece(d, normalizer=number(4, 1))

@@ -198,7 +198,7 @@ static void test_refusals(void **state) {
     refuse("{" BYTE_LEVEL ", \"post_processor\": {\"type\": \"RobertaProcessing\"}," MODEL("") "}", "post_processor \"RobertaProcessing\"");
     refuse("{" BYTE_LEVEL ", \"model\": {\"type\": \"Unigram\"}}", "the model \"Unigram\" is not supported: BPE expected");
     refuse("{" BYTE_LEVEL "," MODEL(", \"unk_token\": \"ab\"") "}", "the unk token is what merge 0 makes");
-    refuse("{" BYTE_LEVEL "," MODEL(", \"ignore_merges\": true") "}", "model.ignore_merges");
+    refuse("{" BYTE_LEVEL "," MODEL(", \"ignore_merges\": 1") "}", "ignore_merges");
     refuse("{" BYTE_LEVEL "," MODEL(", \"byte_fallback\": true") "}", "model.byte_fallback");
     refuse("{" BYTE_LEVEL "," MODEL(", \"dropout\": 0.1") "}", "model.dropout");
     refuse("{" BYTE_LEVEL ", \"model\": {\"vocab\": {}, \"merges\": []}}", "no vocabulary");
@@ -211,8 +211,9 @@ static void test_refusals(void **state) {
     refuse("{" BYTE_LEVEL ", \"model\": {\"vocab\": {\"a\": 0}, \"merges\": [\"a\"]}}", "with a space between");
     refuse("{" BYTE_LEVEL ", \"model\": {\"vocab\": {\"a\": 0}, \"merges\": [[\"a\"]]}}", "merge 0");
     refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 0, \"content\": \"<s>\"}]," MODEL("") "}", "has the id 0 of \"a\"");
-    refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 20, \"content\": \"x\"}, {\"id\": 21, \"content\": \"x\"}]," MODEL("") "}", "there twice");
+    refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 20, \"content\": \"y\"}, {\"id\": 21, \"content\": \"y\"}]," MODEL("") "}", "there twice");
     refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 20, \"content\": \"y\"}, {\"id\": 20, \"content\": \"z\"}]," MODEL("") "}", "two added tokens");
+    refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 20, \"content\": \"x\"}]," MODEL("") "}", "that of the vocabulary, 7");
     refuse("{" BYTE_LEVEL ", \"added_tokens\": [{\"id\": 20, \"content\": \"\"}]," MODEL("") "}", "has no text");
 }
 
