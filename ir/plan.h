@@ -23,6 +23,8 @@ typedef struct aq_size { /* k * symbol */
     uint32_t sym, reserved;
 } aq_size;
 
+/* No hash of contents: a plan is made from figures, types and options alone and serves every checkpoint that has them (a fine-tuned model, another
+ * seed); binding checks name, type, shape and order of rows. What depends on contents is the packed file in the cache, and that is named by them. */
 typedef struct aq_plan_weight {
     uint32_t name;            /* string: house name, "wq.3" */
     uint32_t dtype, layout, rank;
