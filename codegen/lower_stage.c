@@ -30,7 +30,10 @@ static aq_status make_local(aq_lower_state *l, aq_id value, aq_id buf, const aq_
         aq_id k;
         type->dim[i] = aq_dim_const(step);
         AQ_TRY(aq_low_const(l, step, &k));
-        AQ_TRY(aq_low_op2(l, AQ_OP_imod, index[i], k, &at[i]));
+        if (step == 1) /* must still name the axis: what reads here stands inside its loop */
+            AQ_TRY(aq_low_op_attr(l, AQ_OP_imod, (aq_id[]){index[i], k}, 2, NULL, 0, &at[i]));
+        else
+            AQ_TRY(aq_low_op2(l, AQ_OP_imod, index[i], k, &at[i]));
     }
     return AQ_OK;
 }

@@ -15,6 +15,8 @@ typedef struct aq_compile_options {
     int64_t context;         /* positions a user will ask for: only `dynamic` rotary scaling depends on it; 0 = the model's maximum */
     const char *text;        /* the model's text; NULL = the built-in models/aquila/aquila.aq */
     const char *text_name;   /* for messages */
+    const char *edits;       /* schedules and nests for single kernels (edits.h); NULL = none */
+    const char *edits_name;  /* for messages */
 } aq_compile_options;
 
 /* What a compile did, for people. Strings live in the arena given to aq_compile. */
@@ -22,6 +24,7 @@ typedef struct aq_compile_report {
     uint32_t kernels, steps; /* distinct kernels of all variants; steps of all variants */
     int64_t passes_ns, lower_ns, emit_ns;
     const char *target;
+    const char *schedules, *nests; /* of every kernel, in the form that `edits` takes */
 } aq_compile_report;
 
 /* The plan's bytes, in `arena`: the same for the same model figures, options, target and LLVM, wherever and whenever it runs. AQ_REFUSED: the

@@ -4,6 +4,7 @@
 
 #include "codegen/codegen.h"
 #include "frontend/aquila.h"
+#include "frontend/edits.h"
 #include "frontend/import/import.h"
 #include "ir/plan.h"
 #include "passes/passes.h"
@@ -20,6 +21,8 @@ void aq_config_binds(const aq_config *c, int64_t context, aq_bind *out);
 
 /* compile_model.c: the module of a checkpoint: text read, figures bound, weights typed as they are stored. */
 AQ_MUST_USE aq_status aq_compile_module(const aq_checkpoint *c, const aq_compile_options *o, aq_module *out);
+/* Regions that stand in a text read weights whose types were not known yet: their params get them now. */
+void aq_compile_type_regions(aq_module *m);
 /* What passes are told for this target and range of T. */
 AQ_MUST_USE aq_status aq_compile_pass_options(const aq_target *t, const aq_compile_options *o, int64_t t_lo, int64_t t_hi, aq_pass_options *out);
 
@@ -35,8 +38,10 @@ typedef struct aq_kernel_made {
     aq_schedule *schedule;
     const char *schedule_text, *sum_class;
     aq_nest *nest;
+    const char *origin; /* "default", "model text", "edits": where the schedule comes from; "nest": none, the nest is a person's */
 } aq_kernel_made;
 typedef struct aq_kernels {
+    aq_edits *edits; /* set before aq_compile_kernels; NULL = none */
     AQ_VEC(aq_kernel_made) made;
     AQ_VEC(aq_kernel_of) of; /* by step, in order of the body */
 } aq_kernels;

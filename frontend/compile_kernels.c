@@ -66,6 +66,8 @@ static aq_status region_key(const aq_module *m, aq_id body, const aq_id *outside
         AQ_TRY(add_param(&k, k.b->params.at[i], outside ? outside[i] : k.b->params.at[i]));
     for (uint32_t i = 0; i < k.b->nodes.n; i++)
         AQ_TRY(add_node(&k, &m->nodes.at[k.b->nodes.at[i]]));
+    if (k.b->by_nest)
+        AQ_TRY(aq_text_add(&k.text, "by %s", k.b->by_nest));
     for (uint32_t i = 0; i < k.b->results.n; i++) {
         AQ_TRY(aq_text_add(&k.text, "^"));
         AQ_TRY(add_value(&k, k.b->results.at[i]));
@@ -92,17 +94,47 @@ static aq_status kernel_name(const aq_module *m, const aq_body *b, const char *p
     return aq_text_end(&t, out);
 }
 
+static aq_status choose_schedule(aq_module *m, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_kernels *ks, aq_arena *arena, aq_kernel_made *k) {
+    aq_schedule *edited = NULL;
+    AQ_TRY(aq_edits_schedule(ks->edits, arena, k->name, &edited));
+    k->schedule = edited ? edited : m->bodies.at[k->body].schedule;
+    k->origin = edited ? "edits" : k->schedule ? "model text" : "default";
+    return k->schedule ? AQ_OK : aq_schedule_default(m, k->body, t, t_lo, t_hi, &k->schedule);
+}
+
+/* A nest of the edits, or the one that the region's text names, in place of what lower made. */
+static aq_status choose_nest(aq_module *m, aq_kernels *ks, aq_arena *arena, aq_kernel_made *k) {
+    const char *by = m->bodies.at[k->body].by_nest;
+    int is_edited;
+    AQ_TRY(aq_edits_nest(ks->edits, arena, m, k->name, &k->nest, &is_edited));
+    for (uint32_t i = 0; by && !is_edited && i < m->nests.n; i++)
+        if (!strcmp(m->nests.at[i]->name, by)) {
+            AQ_TRY(aq_nest_stands_for(k->nest, m->nests.at[i], m->file, arena));
+            k->nest = m->nests.at[i];
+            is_edited = 1;
+        }
+    if (by && !is_edited)
+        return aq_fail(AQ_FAILED, m->file, "the nest @%s of region %s is lost: this is a fault of a pass", by, k->name);
+    if (!is_edited)
+        return AQ_OK;
+    aq_nest *own;
+    AQ_ALLOC(arena, own, 1);
+    *own = *k->nest;
+    own->name = k->name; /* the symbol of its code */
+    k->nest = own;
+    k->origin = "nest";
+    return AQ_OK;
+}
+
 /* Params take the layouts of what is given to them, so that lower sees them. */
 static aq_status make_kernel(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, const char *prefix, aq_arena *arena, aq_kernels *ks, const char *key) {
-    aq_kernel_made k = {.key = key, .body = body};
+    aq_kernel_made k = {.key = key, .body = body, .origin = "default"};
     AQ_TRY(kernel_name(m, &m->bodies.at[body], prefix, ks->made.n, arena, &k.name));
-    if (m->bodies.at[body].schedule)
-        k.schedule = m->bodies.at[body].schedule;
-    else
-        AQ_TRY(aq_schedule_default(m, body, t, t_lo, t_hi, &k.schedule));
+    AQ_TRY(choose_schedule(m, t, t_lo, t_hi, ks, arena, &k));
     AQ_TRY(aq_lower(m, body, k.schedule, k.name, arena, &k.nest));
+    AQ_TRY(choose_nest(m, ks, arena, &k));
     aq_text text = {.arena = arena};
-    AQ_TRY(aq_print_schedule(k.schedule, &text));
+    AQ_TRY(!strcmp(k.origin, "nest") ? aq_text_add(&text, "by nest") : aq_print_schedule(k.schedule, &text));
     AQ_TRY(aq_text_end(&text, &k.schedule_text));
     AQ_TRY(aq_nest_sum_class(k.nest, arena, &k.sum_class));
     m->bodies.at[body].name = k.name;

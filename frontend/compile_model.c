@@ -116,9 +116,21 @@ static aq_status add_adapters(const aq_checkpoint *c, aq_module *m) {
     return status;
 }
 
+void aq_compile_type_regions(aq_module *m) {
+    for (aq_id i = 1; i < m->nodes.n; i++) {
+        const aq_node *n = &m->nodes.at[i];
+        for (int k = 0; n->op == AQ_OP_fused && k < n->n_in; k++) {
+            aq_type *param = &m->values.at[m->bodies.at[n->body].params.at[k]].type;
+            if (param->dtype == AQ_DTYPE_NONE)
+                param->dtype = m->values.at[aq_node_in(m, n)[k]].type.dtype;
+        }
+    }
+}
+
 static aq_status give_types(const aq_checkpoint *c, aq_module *m) {
     for (uint32_t i = 0; i < m->weights.n; i++)
         AQ_TRY(type_weight(c, m, &m->weights.at[i]));
+    aq_compile_type_regions(m);
     return add_adapters(c, m);
 }
 
@@ -165,6 +177,8 @@ aq_status aq_compile_key(const aq_checkpoint *c, const aq_compile_options *o, aq
                        c->config.max_length, c->config.name ? c->config.name : ""));
     for (uint32_t i = 0; i < c->n_tensors; i++)
         AQ_TRY(aq_text_add(&t, "%s:%s%s,", c->tensors[i].name, aq_dtype_of(c->tensors[i].dtype)->name, c->tensors[i].rotate_half ? "~" : ""));
+    if (o->edits)
+        AQ_TRY(aq_text_add(&t, " edits=%s", o->edits));
     for (uint32_t i = 0; i < c->adapters.n; i++)
         AQ_TRY(aq_text_add(&t, " lora %s rank %" PRId64, c->adapters.at[i].house, c->adapters.at[i].a.dim[0]));
     return aq_text_end(&t, out);

@@ -337,7 +337,7 @@ static aq_status add_step(filler *f, const aq_kernel_of *of, uint64_t local_byte
     AQ_TRY(string_of(f->b, k->name, &step.name));
     AQ_TRY(string_of(f->b, k->schedule_text, &step.schedule));
     AQ_TRY(string_of(f->b, k->sum_class, &step.sum_class));
-    AQ_TRY(string_of(f->b, "default", &step.provenance));
+    AQ_TRY(string_of(f->b, k->origin, &step.provenance));
     AQ_TRY(add_args(f, &node, k->nest, next_scratch, &step));
     AQ_TRY(add_phases(f, k->nest, &step));
     AQ_PUSH(f->b->arena, &f->b->steps, step);
@@ -348,7 +348,7 @@ static aq_status fill_manifest(filler *f, int64_t t_lo, int64_t t_hi) {
     aq_text *t = &f->b->manifest;
     AQ_TRY(aq_text_add(t, "variant T %lld..%lld: %u steps, %u kernels\n", (long long)t_lo, (long long)t_hi, f->k->of.n, f->k->made.n));
     for (uint32_t i = 0; i < f->k->made.n; i++)
-        AQ_TRY(aq_text_add(t, "  %s  sum %s  default  schedule %s\n", f->k->made.at[i].name, f->k->made.at[i].sum_class, f->k->made.at[i].schedule_text));
+        AQ_TRY(aq_text_add(t, "  %s  sum %s  %s  schedule %s\n", f->k->made.at[i].name, f->k->made.at[i].sum_class, f->k->made.at[i].origin, f->k->made.at[i].schedule_text));
     return AQ_OK;
 }
 

@@ -13,6 +13,8 @@
 typedef struct aq_engine_options {
     const char *target, *activations; /* as aq_compile_options; target "ref" interprets */
     const char *weights;              /* the model whose weights a .aqp runs on */
+    const char *text, *text_name;   /* a model's text in place of the built-in one, and its file for messages; NULL = built in */
+    const char *edits, *edits_name; /* edits.h; NULL = none */
     const char *weights_type;         /* NULL or "as-stored"; else a dtype's name: every matrix is turned into it on opening */
     const char *const *lora;          /* n_lora adapters, FOLDER or FOLDER:SCALE (lora.h) */
     uint32_t n_lora;

@@ -83,7 +83,7 @@ typedef struct aq_plan_step {
     uint64_t local_bytes;     /* memory each worker needs */
     uint32_t schedule, sum_class; /* strings, for show and trace */
     int32_t layer;
-    uint32_t provenance;      /* string: default, measured, predicted, hand */
+    uint32_t provenance;      /* string: default, model text, edits, nest (a person's, no schedule); later measured, predicted */
     double expected_ns_per_token;
 } aq_plan_step;
 

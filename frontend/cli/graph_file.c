@@ -165,6 +165,7 @@ static aq_status type_weights(const aq_graph_file *f, const aq_module *like, aq_
         if (t->dtype == AQ_DTYPE_NONE)
             AQ_TRY(type_weight(like, type, &m->weights.at[i], t));
     }
+    aq_compile_type_regions(m);
     return AQ_OK;
 }
 

@@ -5,8 +5,9 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/switches.h"
 #include "frontend/cli/values.h"
-#include "frontend/cli/values.h"
 #include "ir/clock.h"
+#include "ir/file.h"
+#include "ir/memory.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -83,6 +84,19 @@ static aq_status take_defaults(aq_subject *s) {
     return AQ_OK;
 }
 
+static aq_status open_texts(aq_subject *s, int is_plan) {
+    const char *text = aq_arg_text(s->args, AQ_OPT_MODEL_TEXT), *edits = aq_arg_text(s->args, AQ_OPT_EDITS), *target = aq_arg_text(s->args, AQ_OPT_TARGET);
+    enum { MOST = 16 << 20 };
+    size_t size;
+    if ((text || edits) && is_plan)
+        return aq_fail(AQ_USAGE, NULL, "%s: a plan is compiled already: expected no --model-text, no --edits", s->model);
+    if (edits && target && !strcmp(target, "ref"))
+        return aq_fail(AQ_USAGE, NULL, "--edits: ref interprets graphs and has no kernels: expected a target that code is made for");
+    if (text)
+        AQ_TRY(aq_file_read(text, MOST, &s->text, &size));
+    return edits ? aq_file_read(edits, MOST, &s->edits, &size) : AQ_OK;
+}
+
 aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s) {
     *s = (aq_subject){.args = args, .model = model, .opened_ns = aq_clock_ns()};
     const char *weights = aq_arg_text(args, AQ_OPT_WEIGHTS), *name;
@@ -105,6 +119,7 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     s->known = aq_known_model_of(s->checkpoint.config.name, from);
     if (s->known)
         AQ_TRY(take_defaults(s));
+    AQ_TRY(open_texts(s, is_plan));
     return open_tokenizer(s);
 }
 
@@ -127,6 +142,10 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
     const aq_engine_options options = {
         .target = target ? target : aq_switch(AQ_SWITCH_AQ_DEVICE),
         .activations = args->at[AQ_OPT_ACTIVATIONS].n ? aq_arg_text(args, AQ_OPT_ACTIVATIONS) : NULL,
+        .text = s->text,
+        .text_name = aq_arg_text(args, AQ_OPT_MODEL_TEXT),
+        .edits = s->edits,
+        .edits_name = aq_arg_text(args, AQ_OPT_EDITS),
         .weights = aq_arg_text(args, AQ_OPT_WEIGHTS),
         .weights_type = aq_arg_text(args, AQ_OPT_WEIGHTS_TYPE),
         .as_stored = aq_arg_number(args, AQ_OPT_LAYOUT) == 1,
@@ -161,6 +180,8 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
 
 void aq_subject_close(aq_subject *s) {
     aq_tokenizer_close(s->tokenizer);
+    aq_mem_free(s->text);
+    aq_mem_free(s->edits);
     if (s->engine)
         aq_engine_close(s->engine);
     aq_checkpoint_close(&s->checkpoint);

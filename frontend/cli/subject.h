@@ -15,6 +15,7 @@ typedef struct aq_subject {
     aq_tokenizer *tokenizer;  /* NULL: the model has none */
     aq_engine *engine;        /* NULL until started */
     const aq_known_model *known; /* what belongs to its name, or NULL: options that were not given come from there (args is then a copy) */
+    char *text, *edits;       /* of --model-text, --edits; NULL where not given */
     const char *cache;        /* folder, or NULL */
     uint64_t cache_limit;
     int64_t opened_ns;        /* clock when opening began */

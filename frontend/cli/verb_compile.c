@@ -57,20 +57,25 @@ static aq_status print_compiled(const aq_args *a, const char *path, const aq_eng
 }
 
 aq_status aq_verb_compile(const aq_args *a) {
-    const char *path = aq_arg_text(a, AQ_OPT_OUTPUT);
+    const char *path = aq_arg_text(a, AQ_OPT_OUTPUT), *print = aq_arg_given(a, AQ_OPT_PRINT_KERNELS) ? aq_arg_text(a, AQ_OPT_PRINT_KERNELS) : NULL;
     const aq_subject_needs needs = {.compile_only = 1, .fresh = 1};
     aq_subject s;
     size_t size;
     aq_status status;
-    if (!path)
-        return aq_fail(AQ_USAGE, NULL, "compile: no output: expected -o FILE.aqp");
+    if (!path && !print)
+        return aq_fail(AQ_USAGE, NULL, "compile: no output: expected -o FILE.aqp, or --print");
+    if (print && (aq_arg_given(a, AQ_OPT_JSON) || (path && !strcmp(path, "-"))))
+        return aq_fail(AQ_USAGE, NULL, "compile: --print writes to standard output: expected no --json, no -o -");
     AQ_TRY_GOTO(status, close, aq_subject_open(a, a->operand[0], &s));
     AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
     const unsigned char *bytes = aq_engine_plan_bytes(s.engine, &size);
     if (!bytes)
         AQ_TRY_GOTO(status, close, aq_fail(AQ_USAGE, NULL, "compile: ref is interpreted: expected a target that code is made for"));
-    AQ_TRY_GOTO(status, close, aq_output_file(path, bytes, size));
-    if (strcmp(path, "-"))
+    if (path)
+        AQ_TRY_GOTO(status, close, aq_output_file(path, bytes, size));
+    if (print)
+        fputs(!strcmp(print, "nests") ? aq_engine_report(s.engine)->nests : aq_engine_report(s.engine)->schedules, stdout);
+    else if (strcmp(path, "-"))
         status = print_compiled(a, path, s.engine);
 close:
     aq_subject_close(&s);

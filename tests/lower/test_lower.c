@@ -22,7 +22,7 @@ static const row rows[] = {
     {"a map with broadcasting",
      HEAD "weight @g: f32[40]\n graph f(%x: f32[T, 40], %s: f32[T, 1]) -> f32[T, 40] {\n %y = fused(%x, %s, @g) { %a = mul %x, @g\n %b = "
           "add (mul %a, %a), (silu %s)\n yield %b }\n return %y }\n}",
-     {"", "t 3; n 8 lanes", "n 7", "t 2; n 48 for 16 lanes"},
+     {"", "t 3; n 8 lanes", "n 7", "t 2; n 48 for 16 lanes", "t 3 1; n 8; %s in local; %x in local", "t 1; n 5; %g in local"},
      {1, 5}},
     {"rmsnorm",
      HEAD "weight @g: f32[72]\n graph f(%x: f32[T, 72]) -> f32[T, 72] {\n %y = fused(%x, @g) { yield (mul (mul %x, (rms %x {eps=1e-5})), "
