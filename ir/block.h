@@ -56,8 +56,8 @@ typedef struct aq_panel {
     uint16_t steps_at, steps_step;    /* bytes [16] of half-group j at steps_at + j * steps_step; SIX_MIN: those of m 16 behind */
 } aq_panel;
 aq_panel aq_panel_of(aq_dtype t);
-/* Row r of the panel block at `to` (zero before) = the block at p. */
-void aq_panel_put(aq_dtype t, const unsigned char *p, int r, unsigned char *to);
+/* The panel at `to` (zero before) = `blocks` blocks of each of `rows` <= 16 rows. */
+void aq_panel_put(aq_dtype t, const unsigned char *const *row, int rows, size_t blocks, unsigned char *to);
 /* Element e of row r. */
 double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e);
 

@@ -163,8 +163,7 @@ TRANSPOSE(u64_any)
 void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int64_t head_dim, int64_t first, int64_t count, void *dst) {
     const aq_dtype_info *info = aq_dtype_of(t);
     size_t row_bytes = (size_t)k / info->block * info->bytes;
-    size_t block_bytes = is_block(t) ? aq_panel_of(t).bytes : 0, blocks = (size_t)k / info->block;
-    size_t panel_bytes = is_block(t) ? blocks * block_bytes : row_bytes * R;
+    size_t blocks = (size_t)k / info->block, panel_bytes = is_block(t) ? blocks * aq_panel_of(t).bytes : row_bytes * R;
     int64_t end = first + count < n ? first + count : n;
     for (int64_t at = first; at < end; at += R) {
         unsigned char *to = (unsigned char *)dst + (size_t)(at / R) * panel_bytes;
@@ -173,9 +172,7 @@ void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int
         for (int r = 0; r < rows; r++)
             row[r] = (const unsigned char *)src + (size_t)source_row(at + r, head_dim) * row_bytes;
         if (is_block(t)) {
-            for (size_t g = 0; g < blocks; g++) /* the lines of a panel block stay in L1 over the 16 rows */
-                for (int r = 0; r < rows; r++)
-                    aq_panel_put(t, row[r] + g * info->bytes, r, to + g * block_bytes);
+            aq_panel_put(t, row, rows, blocks, to);
             continue;
         }
         switch (info->bytes) {

@@ -1,11 +1,14 @@
 /* panel.c: weight blocks in panels of 16 rows: which bytes a row's block becomes (layout.def draws them).
  *
  * The scales stay what the file has, halves and small integers: multiplied out they are exact in f32 only, and would cost 2 bits a weight.
- * Cost: 20 ns a group of a K type, 3 ns of q4_0, q4_1, q8_0, which go a 32-bit word at a time. */
+ * Cost: 30 to 40 ns a group of a K type, 5 ns of q4_0, q4_1, q8_0, which go a 32-bit word at a time. */
 #include "ir/block.h"
 #include "ir/layout.h"
 
+#include <assert.h>
 #include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
 
 enum { R = AQ_PANEL_ROWS, HEAD = 320 /* halves and steps before the codes of a block of 256: a multiple of 64, so that the codes are aligned */ };
 
@@ -37,7 +40,7 @@ static uint32_t word(const unsigned char *p) {
 }
 
 /* q4: bytes 0..15 of a block hold elements i (low) and i + 16 (high); the panel wants 8j+b and 8j+4+b. */
-static void put_nibbles(const unsigned char *q, size_t r, unsigned char *to) {
+INLINE void put_nibbles(const unsigned char *q, size_t r, unsigned char *to) {
     for (size_t j = 0; j < 2; j++) {
         uint32_t a = word(q + 8 * j), b = word(q + 8 * j + 4);
         uint32_t low = (a & 0x0f0f0f0f) | (b & 0x0f0f0f0f) << 4, high = (a >> 4 & 0x0f0f0f0f) | (b & 0xf0f0f0f0);
@@ -46,13 +49,32 @@ static void put_nibbles(const unsigned char *q, size_t r, unsigned char *to) {
     }
 }
 
-static void put_field(const aq_field *f, const uint8_t *code, size_t r, unsigned char *to) {
-    unsigned per = 8u / f->bits, mask = ((1u << f->bits) - 1) * 0x01010101u;
-    uint32_t w[8] = {0};
-    for (unsigned n = 0; n < AQ_GROUP / 4; n++)
-        w[n / per] |= (word(code + 4 * n) >> f->up & mask) << n % per * f->bits;
-    for (unsigned i = 0; i < f->bits; i++)
-        memcpy(to + (i * R + r) * 4, &w[i], 4);
+INLINE void put_field(int bits, int up, const uint8_t *code, size_t r, unsigned char *to) {
+    int per = 8 / bits;
+    uint32_t w[8] = {0}, mask = ((1u << bits) - 1) * 0x01010101u;
+    for (int n = 0; n < AQ_GROUP / 4; n++)
+        w[n / per] |= (word(code + 4 * n) >> up & mask) << n % per * bits;
+    for (int i = 0; i < bits; i++)
+        memcpy(to + ((size_t)i * R + r) * 4, &w[i], 4);
+}
+
+/* The fields of one group; the second holds the bits above the first's. */
+INLINE void put_fields(int low, int high, const uint8_t *code, size_t r, unsigned char *to) {
+    put_field(low, 0, code, r, to);
+    if (high)
+        put_field(high, low, code, r, to + low * 4 * R);
+}
+
+static void put_codes(const aq_block *b, const uint8_t *code, size_t r, unsigned char *to) {
+    switch (b->field[0].bits << 4 | b->field[1].bits) { /* constants inside */
+    case 0x80: put_fields(8, 0, code, r, to); break;
+    case 0x40: put_fields(4, 0, code, r, to); break;
+    case 0x41: put_fields(4, 1, code, r, to); break;
+    case 0x42: put_fields(4, 2, code, r, to); break;
+    case 0x20: put_fields(2, 0, code, r, to); break;
+    case 0x21: put_fields(2, 1, code, r, to); break;
+    default: assert(!"fields that panels have no case for");
+    }
 }
 
 static void put_steps(aq_dtype t, const aq_panel *l, const unsigned char *p, size_t r, unsigned char *to) {
@@ -68,10 +90,8 @@ static void put_steps(aq_dtype t, const aq_panel *l, const unsigned char *p, siz
     }
 }
 
-void aq_panel_put(aq_dtype t, const unsigned char *p, int row, unsigned char *to) {
-    const aq_block *b = aq_block_of(t);
-    const aq_panel l = aq_panel_of(t);
-    size_t r = (size_t)row;
+static void put_block(aq_dtype t, const aq_block *b, const aq_panel *layout, const unsigned char *p, size_t r, unsigned char *to) {
+    const aq_panel l = *layout;
     uint8_t code[AQ_GROUP];
     memcpy(to + l.d_at + 2 * r, p + b->d_at, 2);
     if (l.m_at >= 0)
@@ -82,13 +102,22 @@ void aq_panel_put(aq_dtype t, const unsigned char *p, int row, unsigned char *to
         put_nibbles(p + b->field[0].at, r, to);
         return;
     }
-    for (int g = 0; g < (int)l.elements / AQ_GROUP; g++) {
-        unsigned char *group = to + l.codes_at + g * l.codes_step;
-        aq_block_codes(t, p, g, code);
-        put_field(&b->field[0], code, r, group);
-        if (b->field[1].bits)
-            put_field(&b->field[1], code, r, group + l.field_at[1]);
+    if (t == AQ_Q8_0) {
+        put_codes(b, p + b->field[0].at, r, to);
+        return;
     }
+    for (int g = 0; g < (int)l.elements / AQ_GROUP; g++) {
+        aq_block_codes(t, p, g, code);
+        put_codes(b, code, r, to + l.codes_at + g * l.codes_step);
+    }
+}
+
+void aq_panel_put(aq_dtype t, const unsigned char *const *row, int rows, size_t blocks, unsigned char *to) {
+    const aq_block *b = aq_block_of(t);
+    const aq_panel l = aq_panel_of(t);
+    for (size_t g = 0; g < blocks; g++) /* the lines of a panel block stay in L1 over the 16 rows */
+        for (int r = 0; r < rows; r++)
+            put_block(t, b, &l, row[r] + g * aq_dtype_of(t)->bytes, (size_t)r, to + g * l.bytes);
 }
 
 static double half(const unsigned char *p) {

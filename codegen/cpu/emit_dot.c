@@ -16,120 +16,6 @@ int aq_emit_is_block_dot(const emitter *e, aq_id expr) {
     return x->kind == AQ_EXPR_OP && x->op == AQ_OP_dot && aq_dtype_of(e->n->exprs.at[x->in[0]].dtype)->block > 1;
 }
 
-/* --- integer dot products of vectors --------------------------------------------------------------------------------------------- */
-
-static val call(emitter *e, const char *name, val a, val b, val c) {
-    val args[3] = {a, b, c};
-    return aq_emit_intrinsic(e, name, NULL, 0, args, c ? 3 : 2);
-}
-
-static val halves(emitter *e, const char *name, val a, val b) {
-    val lo = call(e, name, aq_emit_half_of(e, a, 0), aq_emit_half_of(e, b, 0), NULL);
-    val hi = call(e, name, aq_emit_half_of(e, a, 1), aq_emit_half_of(e, b, 1), NULL), k[64];
-    int n = 2 * lanes_of(e, lo);
-    for (int i = 0; i < n; i++)
-        k[i] = k32(e, i);
-    return e->l->BuildShuffleVector(e->b, lo, hi, e->l->ConstVector(k, (unsigned)n), "");
-}
-
-static val plus(emitter *e, val acc, val v) {
-    return acc ? e->l->BuildAdd(e->b, acc, v, "") : v;
-}
-
-/* acc + pairs of 16-bit integers, a and b as <16 x i32>; acc NULL = 0 */
-static val dot_pairs(emitter *e, val acc, val a, val b) {
-    if (acc && e->target->has_vnni)
-        return call(e, "llvm.x86.avx512.vpdpwssd.512", acc, a, b);
-    a = aq_emit_as_lanes(e, a, e->i16, 32);
-    b = aq_emit_as_lanes(e, b, e->i16, 32);
-    if (e->target->has_avx512)
-        return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", a, b, NULL));
-    return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", a, b));
-}
-
-/* acc + quads of bytes, a unsigned (at most 63 without VNNI: pairs must not saturate), b signed */
-static val dot_quads(emitter *e, val acc, val a, val b) {
-    if (e->target->has_vnni)
-        return call(e, "llvm.x86.avx512.vpdpbusd.512", acc ? acc : e->l->ConstNull(wide(e, e->i32, 16)), a, b);
-    a = aq_emit_as_lanes(e, a, e->i8, 64);
-    b = aq_emit_as_lanes(e, b, e->i8, 64);
-    val pairs =
-        e->target->has_avx512 ? call(e, "llvm.x86.avx512.pmaddubs.w.512", a, b, NULL) : halves(e, "llvm.x86.avx2.pmadd.ub.sw", a, b);
-    val ones = aq_emit_splat(e, e->l->ConstInt(e->i16, 1, 0), 32);
-    if (e->target->has_avx512)
-        return plus(e, acc, call(e, "llvm.x86.avx512.pmaddw.d.512", pairs, ones, NULL));
-    return plus(e, acc, halves(e, "llvm.x86.avx2.pmadd.wd", pairs, ones));
-}
-
-/* --- unpacking ------------------------------------------------------------------------------------------------------------------- */
-
-static val shift_right(emitter *e, val v, int by) {
-    return by ? e->l->BuildLShr(e->b, v, aq_emit_int_like(e, v, by), "") : v;
-}
-static val mask_with(emitter *e, val v, int64_t m) {
-    return e->l->BuildAnd(e->b, v, aq_emit_int_like(e, v, m), "");
-}
-
-static val shift_words(emitter *e, val v, int left, int right) {
-    v = aq_emit_as_lanes(e, v, e->i16, 32);
-    if (left)
-        v = e->l->BuildShl(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)left, 0), 32), "");
-    v = e->l->BuildAShr(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)right, 0), 32), "");
-    return aq_emit_as_lanes(e, v, e->i32, 16);
-}
-
-/* How the dot goes: by quads of four consecutive elements, in one piece (quads of bytes) or two (pairs of 16 bits). */
-typedef struct plan {
-    int quads;     /* pieces are quads of bytes, else pairs of 16 bits */
-    int zero;      /* taken off every weight through the start of the sum */
-    int take_off;  /* .. or from every piece as it is unpacked: cheaper once more rows share it */
-    int flip;      /* signed bytes become unsigned, which is 128 of `zero` */
-    int widen_act; /* a8 words are widened to pairs */
-} plan;
-
-enum { QUADS = AQ_GROUP / 4 };
-
-static plan plan_of(const emitter *e, const side *w, const side *a) {
-    const aq_block *r = w->form.rule;
-    if (a->dtype == AQ_A16) {
-        int each = a->n > 2 * w->n; /* 10 scalar instructions a row against 16 vector ones a panel */
-        return (plan){.zero = each ? 0 : r->zero, .take_off = each ? r->zero : 0};
-    }
-    if (e->target->has_vnni || !r->is_signed)
-        return (plan){.quads = 1, .zero = r->is_signed ? 128 : r->zero, .flip = r->is_signed};
-    return (plan){.widen_act = 1, .take_off = r->zero};
-}
-
-/* The part of a field's word that holds quad n (bytes) or its elements `half` and `half` + 2 (16 bits), at its place in the code. */
-static val part_of(emitter *e, const aq_field *f, const plan *p, val word, int n, int half) {
-    int by = f->bits * (n % (8 / f->bits)) + 8 * half - f->up, mask = ((1 << f->bits) - 1) << f->up;
-    val v = by < 0 ? e->l->BuildShl(e->b, word, aq_emit_int_like(e, word, -by), "") : shift_right(e, word, by);
-    return mask_with(e, v, (int32_t)((uint32_t)mask * (p->quads ? 0x01010101u : 0x00010001u)));
-}
-
-static val piece_of(emitter *e, const side *w, const plan *p, val *const word, int n, int half) {
-    const aq_block *r = w->form.rule;
-    if (r->is_signed && !p->quads)
-        return shift_words(e, word[0], half == 0 ? 8 : 0, 8);
-    if (r->is_signed)
-        return e->l->BuildXor(e->b, word[0], aq_emit_int_like(e, word[0], (int32_t)0x80808080), "");
-    val v = part_of(e, &r->field[0], p, word[0], n, half);
-    if (r->field[1].bits)
-        v = e->l->BuildOr(e->b, v, part_of(e, &r->field[1], p, word[1], n, half), "");
-    if (!p->take_off)
-        return v;
-    v = aq_emit_as_lanes(e, v, e->i16, 32);
-    v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
-    return aq_emit_as_lanes(e, v, e->i32, 16);
-}
-
-static val spread_act(emitter *e, const side *a, const plan *p, int position, int n, int half) {
-    int word = a->dtype == AQ_A16 ? 2 * n + half : n;
-    val v = aq_emit_load_at(e, e->i32, aq_emit_step_address(e, a->place[position].group, 8 + 4 * word), 4);
-    v = aq_emit_splat(e, v, 16);
-    return p->widen_act ? shift_words(e, v, half == 0 ? 8 : 0, 8) : v;
-}
-
 /* Sum of the integers of an activation block. d is 0 or normal (emit_block.c), so the quotient is right to 1/8. */
 static val sum_of_block(emitter *e, val group) {
     val d = aq_emit_load_at(e, e->f32, group, 4), s = aq_emit_load_at(e, e->f32, aq_emit_step_address(e, group, 4), 4);
@@ -199,8 +85,8 @@ static void scale_and_add(emitter *e, dots *d, const part *part, val yes) {
 }
 
 /* Starts the integer sums of one dot: at -zero * (sum of the activation's integers) where something is taken off all weights. */
-static plan start_sums(emitter *e, dots *d, const part *part, int all_components) {
-    plan p = plan_of(e, &d->w, &d->a);
+static dot_plan start_sums(emitter *e, dots *d, const part *part, int all_components) {
+    dot_plan p = aq_emit_dot_plan(e, &d->w, &d->a);
     d->parts = 1;
     while (d->parts < MAX_PARTS && d->parts * 2 <= part->end - part->first && all_components * d->parts * 2 <= 8)
         d->parts *= 2;
@@ -215,23 +101,23 @@ static plan start_sums(emitter *e, dots *d, const part *part, int all_components
 }
 
 /* Piece `half` of quad n of all weights of the dot. */
-static void add_piece(emitter *e, dots *d, const plan *p, val (*word)[2], int n, int half) {
+static void add_piece(emitter *e, dots *d, const dot_plan *p, val (*word)[WORDS], int n, int half) {
     val act[MAX_SIDES];
     for (int a = 0; a < d->a.n; a++)
-        act[a] = spread_act(e, &d->a, p, a, n, half);
+        act[a] = aq_emit_spread_act(e, &d->a, p, a, n, half);
     for (int w = 0; w < d->w.n; w++) {
-        val piece = piece_of(e, &d->w, p, word[w], n, half);
+        val piece = aq_emit_piece(e, &d->w, p, word[w], n, half);
         for (int c = 0; c < d->components; c++) {
             if (d->w_of[c] != w)
                 continue;
             val *sum = &d->sum[c][n % d->parts];
-            *sum = p->quads ? dot_quads(e, *sum, piece, act[d->a_of[c]]) : dot_pairs(e, *sum, piece, act[d->a_of[c]]);
+            *sum = aq_emit_dot_add(e, p, *sum, piece, act[d->a_of[c]]);
         }
     }
 }
 
 /* The words of quad n, where they are not those of the quad before. */
-static void load_words(emitter *e, const side *w, int n, int is_first, val (*word)[2]) {
+static void load_words(emitter *e, const side *w, int n, int is_first, val (*word)[WORDS]) {
     for (int i = 0; i < w->n; i++)
         for (int k = 0; k < 2; k++) {
             int bits = w->form.rule->field[k].bits;
@@ -247,8 +133,8 @@ static void fast_blocks(emitter *e, dots **d, int n, val yes) {
         all += d[k]->components;
     for (int h = 0; h < halves; h++) {
         part part = {h, halves, h * QUADS / 2, halves == 1 ? QUADS : (h + 1) * QUADS / 2};
-        plan p = {0};
-        val word[MAX_TOGETHER][MAX_SIDES][2];
+        dot_plan p = {0};
+        val word[MAX_TOGETHER][MAX_SIDES][WORDS];
         for (int k = 0; k < n; k++)
             p = start_sums(e, d[k], &part, all);
         for (int q = part.first; q < part.end; q++) {

@@ -1,4 +1,4 @@
-/* emit_dot.h: a dot of blocks as emit_dot.c (fast, lanes along a panel) and emit_dot_lanes.c (any shape) see it. */
+/* emit_dot.h: a dot of blocks as emit_dot.c (fast, lanes along a panel; its pieces: emit_dot_piece.c) and emit_dot_lanes.c (any shape) see it. */
 #ifndef AQ_CODEGEN_CPU_EMIT_DOT_H
 #define AQ_CODEGEN_CPU_EMIT_DOT_H
 
@@ -29,6 +29,25 @@ typedef struct dots {
 } dots;
 
 static inline val aq_emit_as_lanes(emitter *e, val v, typ t, int n) { return e->l->BuildBitCast(e->b, v, wide(e, t, n), ""); }
+
+enum { QUADS = AQ_GROUP / 4, WORDS = 3 /* of each field, and the bytes of a quad's codes */ };
+
+/* How the dot goes: by quads of four consecutive elements, in one piece (quads of bytes) or two (pairs of 16 bits). */
+typedef struct dot_plan {
+    int quads;     /* pieces are quads of bytes, else pairs of 16 bits */
+    int zero;      /* taken off every weight through the start of the sum */
+    int take_off;  /* .. or from every piece as it is unpacked: cheaper once more rows share it */
+    int flip;      /* signed bytes become unsigned, which is 128 of `zero` */
+    int widen_act; /* a8 words are widened to pairs */
+} dot_plan;
+
+dot_plan aq_emit_dot_plan(const emitter *e, const side *w, const side *a);
+/* Piece `half` of quad n from the words that hold it; half 0 comes first. */
+val aq_emit_piece(emitter *e, const side *w, const dot_plan *p, val *word, int n, int half);
+/* The activations that meet it, the same in all lanes. */
+val aq_emit_spread_act(emitter *e, const side *a, const dot_plan *p, int position, int n, int half);
+/* acc (NULL: 0) + their products */
+val aq_emit_dot_add(emitter *e, const dot_plan *p, val acc, val piece, val act);
 
 /* Sum of the integers of half of an activation block, i32. */
 val aq_emit_half_sum(emitter *e, aq_dtype t, val group, int half);

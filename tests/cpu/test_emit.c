@@ -61,7 +61,7 @@ static void block_dot(const char *weight, const char *layout, const char *act, c
     int d = several(weight) * (t == 1 && *layout ? 2 : 1);
     snprintf(text, sizeof text,
              "nest b(in %%x: %s[T, %d], in @w: %s[40, %d] %s, out %%y: f32[T, 40]) { axis t: T, n: 40, d: %d\n"
-             "phase { tiles n by 32 %s { tiles t by %d { acc %%a sum [t, n]\n"
+             "phase { tiles n by %s { tiles t by %d { acc %%a sum [t, n]\n"
              "  for d by 32 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }",
              act, d, weight, d, layout, d, lanes, t);
     at_edges(text, 8, 1e-6);
@@ -69,18 +69,18 @@ static void block_dot(const char *weight, const char *layout, const char *act, c
 static void block_dots(void **state) {
     (void)state;
     for (int w = 0; w < N_WEIGHTS; w++) {
-        block_dot(all_weights[w], "panel", "a16", "lanes 16", w % 2 ? 1 : 6);
-        block_dot(all_weights[w], "panel", "a8", "lanes 16", w % 2 ? 6 : 1);
+        block_dot(all_weights[w], "panel", "a16", "32 lanes 16", w % 2 ? 1 : 6);
+        block_dot(all_weights[w], "panel", "a8", "32 lanes 16", w % 2 ? 6 : 1);
     }
 }
 static void block_dots_lane_by_lane(void **state) {
     (void)state;
-    block_dot("q4_1", "", "a16", "lanes 8", 6);
-    block_dot("q4_0", "panel", "a8", "lanes 8", 6);
-    block_dot("q8_0", "panel", "a16", "lanes 8", 6);
-    block_dot("q8_0", "", "a8", "lanes 4", 6);
+    block_dot("q4_1", "", "a16", "8 lanes 8", 6);
+    block_dot("q4_0", "panel", "a8", "8 lanes 8", 6);
+    block_dot("q8_0", "panel", "a16", "8 lanes 8", 6);
+    block_dot("q8_0", "", "a8", "4 lanes 4", 6);
     for (int w = 3; w < N_WEIGHTS; w++)
-        block_dot(all_weights[w], w % 2 ? "" : "panel", w % 3 ? "a8" : "a16", "", 2);
+        block_dot(all_weights[w], w % 2 ? "" : "panel", w % 3 ? "a8" : "a16", "3", 2);
 }
 
 static void quantised(void **state) {
