@@ -254,7 +254,7 @@ static aq_status write_tokenizer(job *j) {
                 continue;
             }
         }
-        if (!(known[i].flags & form) || t->kind != AQ_TOKENIZER_BPE)
+        if (!(known[i].flags & form) || t->kind == AQ_TOKENIZER_NONE || (t->kind == AQ_TOKENIZER_SPM && !(known[i].flags & HF)))
             continue;
         AQ_TRY(begin(j, known[i].name, &w));
         AQ_TRY(aq_tokenizer_put(t, j->model.chat_template, j->config.max_length, known[i].file, w));

@@ -139,18 +139,16 @@ static aq_dtype main_type(chooser *k) {
     return (aq_dtype)best;
 }
 
-static aq_status add_notes(aq_arena *arena, const chooser *k, aq_convert_report *report) {
+static aq_status add_notes(aq_arena *arena, const chooser *k, const aq_out_tensor *list, uint32_t n, aq_convert_report *report) {
     for (int t = 0; t < AQ_DTYPE_COUNT; t++)
         if (k->instead[t].n)
             AQ_TRY(aq_convert_note(arena, report, "%u tensors are %s, not %s: their rows (%" PRId64 " in %s) are no multiple of the block of %u", k->instead[t].n,
                                    aq_dtype_of((aq_dtype)t)->name, aq_dtype_of(k->o->type)->name, k->instead[t].cols, k->instead[t].first,
                                    aq_dtype_of(k->o->type)->block));
-    if (!is_blocks(k->o->type))
-        return AQ_OK;
-    for (uint32_t i = 0; i < k->c->n_tensors; i++)
-        if (is_blocks(k->c->tensors[i].dtype) && k->c->tensors[i].dtype != k->o->type)
-            return aq_convert_note(arena, report, "the source is quantised already (%s is %s): quantised again, its errors add up", k->c->tensors[i].name,
-                                   aq_dtype_of(k->c->tensors[i].dtype)->name);
+    for (uint32_t i = 0; i < n; i++)
+        if (is_blocks(list[i].from->dtype) && is_blocks(list[i].dtype) && list[i].from->dtype != list[i].dtype)
+            return aq_convert_note(arena, report, "the source is quantised already (%s is %s): quantised again, its errors add up", list[i].from->name,
+                                   aq_dtype_of(list[i].from->dtype)->name);
     return AQ_OK;
 }
 
@@ -194,5 +192,5 @@ aq_status aq_convert_list(aq_arena *arena, const aq_checkpoint *c, const aq_conv
     }
     *out_list = list;
     *out_n = n;
-    return add_notes(arena, &k, report);
+    return add_notes(arena, &k, list, n, report);
 }

@@ -3,6 +3,7 @@
 #include "frontend/import/write_gguf.h"
 
 #include "frontend/import/gguf.h"
+#include "frontend/import/pieces.h"
 #include "frontend/import/write.h"
 
 #include <assert.h>
@@ -19,11 +20,6 @@ typedef struct out {
 
 static void put(out *o, const void *bytes, size_t n) { aq_put_bytes(&o->to, bytes, n); }
 static void put_u32(out *o, uint32_t x) { aq_put_number(&o->to, x, 4); }
-static void put_f32(out *o, float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    put_u32(o, bits);
-}
 static void put_u64(out *o, uint64_t x) { aq_put_number(&o->to, x, 8); }
 static void put_string(out *o, const char *s, size_t n) {
     put_u64(o, n);
@@ -92,90 +88,111 @@ static void put_config(out *o, const aq_config *c) {
     }
 }
 
-/* A look-up by id: added tokens may be as many as ids. An id without a row in the embedding cannot be used and is left out. */
-static aq_status index_added(aq_arena *arena, const aq_tokenizer_source *t, uint32_t n, const aq_added_token ***out_at) {
-    const aq_added_token **at;
-    AQ_ALLOC(arena, at, n);
+/* What an id is, by id: rows of the embedding, since llama.cpp wants a token for each; one without a row cannot be used and is left out. */
+typedef struct token {
+    const aq_added_token *added;
+    float score;
+    int is_byte;
+} token;
+
+static aq_status look_up_tokens(aq_arena *arena, const aq_tokenizer_source *t, uint32_t n, token **out) {
+    token *tokens;
+    AQ_ALLOC(arena, tokens, n);
     for (uint32_t i = 0; i < t->n_added; i++)
         if (t->added[i].id >= 0 && (uint32_t)t->added[i].id < n)
-            at[t->added[i].id] = &t->added[i];
-    *out_at = at;
+            tokens[t->added[i].id].added = &t->added[i];
+    for (int b = 0; t->byte_ids && b < 256; b++)
+        if (t->byte_ids[b] >= 0 && (uint32_t)t->byte_ids[b] < n)
+            tokens[t->byte_ids[b]].is_byte = 1;
+    const float *scores = t->scores;
+    float *made;
+    if (t->kind == AQ_TOKENIZER_SPM && !scores) {
+        AQ_TRY(aq_pieces_scores(arena, t, &made));
+        scores = made;
+    }
+    for (uint32_t i = 0; scores && i < n && i < t->n_vocab; i++)
+        tokens[i].score = scores[i];
+    *out = tokens;
     return AQ_OK;
 }
 
 /* A hole needs a text that no other entry has. */
-static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id, const aq_added_token *added) {
+static void put_token(out *o, const aq_tokenizer_source *t, uint32_t id, const token *k) {
     char hole[24];
-    if (added)
-        put_string(o, added->text.s, added->text.n);
+    if (k->added)
+        put_string(o, k->added->text.s, k->added->text.n);
     else if (id < t->n_vocab && t->vocab[id].n)
         put_string(o, t->vocab[id].s, t->vocab[id].n);
     else
         put_string(o, hole, (size_t)snprintf(hole, sizeof hole, "[PAD%u]", id));
 }
 
-static int is_byte(const aq_tokenizer_source *t, uint32_t id) {
-    if (!t->byte_ids || id >= t->n_vocab || t->vocab[id].n != 6)
-        return 0;
-    for (int b = 0; b < 256; b++)
-        if (t->byte_ids[b] == (int32_t)id)
-            return 1;
-    return 0;
+static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id, const token *k) {
+    if (k->is_byte)
+        return AQ_GGUF_TOKEN_BYTE;
+    if (k->added && t->kind == AQ_TOKENIZER_SPM && t->unk == (int32_t)id)
+        return AQ_GGUF_TOKEN_UNKNOWN;
+    if (k->added)
+        return k->added->special ? AQ_GGUF_TOKEN_CONTROL : AQ_GGUF_TOKEN_USER;
+    return id < t->n_vocab && t->vocab[id].n ? AQ_GGUF_TOKEN_NORMAL : AQ_GGUF_TOKEN_UNUSED;
 }
 
-static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id, const aq_added_token *added) {
-    if (is_byte(t, id))
-        return AQ_GGUF_TOKEN_BYTE;
-    if (added && t->kind == AQ_TOKENIZER_SPM && t->unk == (int32_t)id)
-        return AQ_GGUF_TOKEN_UNKNOWN;
-    if (added)
-        return added->special ? AQ_GGUF_TOKEN_CONTROL : AQ_GGUF_TOKEN_USER;
-    return id < t->n_vocab && t->vocab[id].n ? AQ_GGUF_TOKEN_NORMAL : AQ_GGUF_TOKEN_UNUSED;
+static const char *pattern_name(aq_pretokenizer pre) {
+    switch (pre) {
+    case AQ_PRE_GPT2: return "gpt-2";
+    case AQ_PRE_SMOLLM: return "smollm";
+    case AQ_PRE_LLAMA3: return "llama-bpe";
+    default: return NULL;
+    }
 }
 
 /* What the format has names for. */
 static aq_status check_kind(const aq_tokenizer_source *t) {
-    if (t->kind == AQ_TOKENIZER_SPM && (!t->scores || !t->byte_ids || (t->add_prefix_space && t->add_prefix_space != AQ_PREFIX_ALWAYS)))
-        return aq_fail(AQ_REFUSED, t->place, "this SentencePiece tokenizer has no scores, no byte tokens or another space in front than GGUF's readers put: "
+    if (t->kind == AQ_TOKENIZER_SPM && (!t->byte_ids || (t->add_prefix_space && t->add_prefix_space != AQ_PREFIX_ALWAYS)))
+        return aq_fail(AQ_REFUSED, t->place, "this SentencePiece tokenizer has no byte tokens or another space in front than GGUF's readers put: "
                                              "expected one from tokenizer.model or a GGUF file");
-    if (t->kind == AQ_TOKENIZER_BPE && t->ignore_merges != (t->pre == AQ_PRE_LLAMA3))
+    if (t->kind == AQ_TOKENIZER_BPE && (t->ignore_merges != (t->pre == AQ_PRE_LLAMA3) || !pattern_name(t->pre)))
         return aq_fail(AQ_REFUSED, t->place, "GGUF has no name for a tokenizer with this pattern and ignore_merges %s: expected Llama 3's with, another without",
                        t->ignore_merges ? "true" : "false");
     return AQ_OK;
 }
 
-/* n: rows of the embedding. llama.cpp wants a token for each. */
-static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n) {
-    aq_arena arena = {0};
-    const aq_added_token **added;
+static aq_status put_tokens(out *o, const aq_tokenizer_source *t, uint32_t n, const token *tokens) {
+    int is_spm = t->kind == AQ_TOKENIZER_SPM;
     AQ_TRY(check_kind(t));
-    aq_status status = index_added(&arena, t, n, &added);
-    if (status == AQ_OK) {
-        int spm = t->kind == AQ_TOKENIZER_SPM;
-        put_text(o, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
-        put_text(o, "tokenizer.ggml.pre", spm ? "default" : t->pre == AQ_PRE_SMOLLM ? "smollm" : t->pre == AQ_PRE_LLAMA3 ? "llama-bpe" : "gpt-2");
-        if (spm)
-            put_array(o, "tokenizer.ggml.scores", AQ_GGUF_F32, n);
-        for (uint32_t i = 0; spm && i < n; i++)
-            put_f32(o, i < t->n_vocab ? t->scores[i] : 0);
-        put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
+    put_text(o, "tokenizer.ggml.model", is_spm ? "llama" : "gpt2");
+    put_text(o, "tokenizer.ggml.pre", is_spm ? "default" : pattern_name(t->pre));
+    put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
+    for (uint32_t i = 0; i < n; i++)
+        put_token(o, t, i, &tokens[i]);
+    put_array(o, "tokenizer.ggml.token_type", AQ_GGUF_I32, n);
+    for (uint32_t i = 0; i < n; i++)
+        put_u32(o, token_type(t, i, &tokens[i]));
+    if (is_spm) {
+        put_array(o, "tokenizer.ggml.scores", AQ_GGUF_F32, n);
         for (uint32_t i = 0; i < n; i++)
-            put_token(o, t, i, added[i]);
-        put_array(o, "tokenizer.ggml.token_type", AQ_GGUF_I32, n);
-        for (uint32_t i = 0; i < n; i++)
-            put_u32(o, token_type(t, i, added[i]));
+            put(o, &tokens[i].score, 4);
+        return AQ_OK;
     }
-    aq_arena_close(&arena);
-    AQ_TRY(status);
-    if (t->kind == AQ_TOKENIZER_BPE)
-        put_array(o, "tokenizer.ggml.merges", AQ_GGUF_STRING, t->n_merges);
+    put_array(o, "tokenizer.ggml.merges", AQ_GGUF_STRING, t->n_merges);
     for (uint32_t i = 0; i < t->n_merges; i++)
         put_string(o, t->merges[i].s, t->merges[i].n);
+    return AQ_OK;
+}
+
+static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n) {
+    aq_arena arena = {0};
+    token *tokens;
+    aq_status status = look_up_tokens(&arena, t, n, &tokens);
+    if (status == AQ_OK)
+        status = put_tokens(o, t, n, tokens);
+    aq_arena_close(&arena);
+    AQ_TRY(status);
     if (t->unk >= 0)
         put_number(o, "tokenizer.ggml.unknown_token_id", (uint64_t)t->unk);
     put_flag(o, "tokenizer.ggml.add_bos_token", t->add_bos);
     put_flag(o, "tokenizer.ggml.add_eos_token", t->add_eos);
-    put_flag(o, "tokenizer.ggml.add_space_prefix", t->add_prefix_space);
+    put_flag(o, "tokenizer.ggml.add_space_prefix", t->add_prefix_space != AQ_PREFIX_NONE);
     return AQ_OK;
 }
 

@@ -1,6 +1,7 @@
 /* write_tokenizer.c: a tokenizer as files of a folder: tokenizer.json, which says everything, tokenizer_config.json and special_tokens_map.json for
  * the roles, and for FlagAI's own code GPT-2's old form, vocab.json + merges.txt + added_tokens.json. Added tokens stand in the vocabulary
  * of tokenizer.json too, where they are no result of merges: readers that number added tokens themselves then find their ids. */
+#include "frontend/import/pieces.h"
 #include "frontend/import/write.h"
 
 #include <inttypes.h>
@@ -87,6 +88,10 @@ static void put_pre_tokenizer(aq_put *o, const aq_tokenizer_source *t) {
 static void put_post_processor(aq_put *o, const aq_tokenizer_source *t) {
     const aq_added_token *ends[2] = {t->add_bos ? find_added(t, t->bos) : NULL, t->add_eos ? find_added(t, t->eos) : NULL};
     int any = 0;
+    if (!ends[0] && !ends[1] && t->kind == AQ_TOKENIZER_SPM) {
+        aq_put_text(o, "null");
+        return;
+    }
     if (!ends[0] && !ends[1]) {
         put_byte_level(o, 1);
         return;
@@ -120,37 +125,92 @@ static void put_post_processor(aq_put *o, const aq_tokenizer_source *t) {
     aq_put_text(o, "}}");
 }
 
-static void put_document(aq_put *o, const aq_tokenizer_source *t) {
+/* SentencePiece writes a space as U+2581, one of them before the text, and what it has no piece for as bytes. */
+#define MARK "\xe2\x96\x81"
+
+static void put_spm_parts(aq_put *o, const aq_tokenizer_source *t) {
+    int prefix = t->add_prefix_space != AQ_PREFIX_NONE;
+    aq_put_text(o, "{\"type\": \"Sequence\", \"normalizers\": [");
+    if (prefix)
+        aq_put_text(o, "{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}, ");
+    aq_put_text(o, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" MARK "\"}]},\n\"pre_tokenizer\": null,\n\"post_processor\": ");
+    put_post_processor(o, t);
+    aq_put_text(o, ",\n\"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"" MARK "\"}, \"content\": \" \"}, "
+                   "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
+    if (prefix)
+        aq_put_text(o, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}");
+    aq_put_text(o, "]}");
+}
+
+static void put_bpe_parts(aq_put *o, const aq_tokenizer_source *t) {
+    aq_put_text(o, "null,\n\"pre_tokenizer\": ");
+    put_pre_tokenizer(o, t);
+    aq_put_text(o, ",\n\"post_processor\": ");
+    put_post_processor(o, t);
+    aq_put_text(o, ",\n\"decoder\": ");
+    put_byte_level(o, 1);
+}
+
+static void put_unk(aq_put *o, const aq_tokenizer_source *t) {
+    const aq_added_token *unk = find_added(t, t->unk);
+    if (!t->unk_bytes && t->kind != AQ_TOKENIZER_SPM)
+        aq_put_text(o, "null");
+    else if (unk)
+        put_json(o, unk->text);
+    else if (t->unk >= 0 && (uint32_t)t->unk < t->n_vocab)
+        put_json(o, t->vocab[t->unk]);
+    else
+        aq_put_text(o, "null");
+}
+
+/* Scores are written as the merges that they mean. */
+static aq_status put_merge_list(aq_put *o, const aq_tokenizer_source *t, const char *between) {
+    aq_arena arena = {0};
+    aq_piece_merge *list;
+    uint32_t n;
+    if (!t->scores) {
+        for (uint32_t i = 0; i < t->n_merges; i++) {
+            aq_put_text(o, i ? between : "\n");
+            put_json(o, t->merges[i]);
+        }
+        return AQ_OK;
+    }
+    aq_status status = aq_pieces_merges(&arena, t, &list, &n);
+    for (uint32_t i = 0; status == AQ_OK && i < n; i++) {
+        aq_put_text(o, i ? between : "\n");
+        aq_put_text(o, "[");
+        put_json(o, t->vocab[list[i].left]);
+        aq_put_text(o, ", ");
+        put_json(o, t->vocab[list[i].right]);
+        aq_put_text(o, "]");
+    }
+    aq_arena_close(&arena);
+    return status;
+}
+
+static aq_status put_document(aq_put *o, const aq_tokenizer_source *t) {
+    int is_spm = t->kind == AQ_TOKENIZER_SPM;
     aq_put_text(o, "{\n\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": [");
     for (uint32_t i = 0; i < t->n_added; i++) {
         aq_put_format(o, "%s\n{\"id\": %" PRId32 ", ", i ? "," : "", t->added[i].id);
         put_added_body(o, &t->added[i]);
         aq_put_text(o, "}");
     }
-    aq_put_text(o, "\n],\n\"normalizer\": null,\n\"pre_tokenizer\": ");
-    put_pre_tokenizer(o, t);
-    aq_put_text(o, ",\n\"post_processor\": ");
-    put_post_processor(o, t);
-    aq_put_text(o, ",\n\"decoder\": ");
-    put_byte_level(o, 1);
-    aq_put_text(o, ",\n\"model\": {\n\"type\": \"BPE\",\n\"dropout\": null,\n\"unk_token\": ");
-    const aq_added_token *unk = find_added(t, t->unk);
-    if (t->unk_bytes && unk)
-        put_json(o, unk->text);
-    else if (t->unk_bytes && t->unk >= 0 && (uint32_t)t->unk < t->n_vocab)
-        put_json(o, t->vocab[t->unk]);
+    aq_put_text(o, "\n],\n\"normalizer\": ");
+    if (is_spm)
+        put_spm_parts(o, t);
     else
-        aq_put_text(o, "null");
-    aq_put_text(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": false,\n\"byte_fallback\": false,\n");
-    put_flag(o, "ignore_merges", t->ignore_merges);
-    aq_put_text(o, ",\n\"vocab\": ");
+        put_bpe_parts(o, t);
+    aq_put_text(o, ",\n\"model\": {\n\"type\": \"BPE\",\n\"dropout\": null,\n\"unk_token\": ");
+    put_unk(o, t);
+    aq_put_format(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": %s,\n\"byte_fallback\": %s,\n"
+                     "\"ignore_merges\": %s,\n\"vocab\": ",
+                  is_spm ? "true" : "false", is_spm && t->byte_ids ? "true" : "false", t->ignore_merges ? "true" : "false");
     put_vocab(o, t, 1);
     aq_put_text(o, ",\n\"merges\": [");
-    for (uint32_t i = 0; i < t->n_merges; i++) {
-        aq_put_text(o, i ? ",\n" : "\n");
-        put_json(o, t->merges[i]);
-    }
+    AQ_TRY(put_merge_list(o, t, ",\n"));
     aq_put_text(o, "\n]\n}\n}\n");
+    return o->status;
 }
 
 /* ---- the small files ---- */
@@ -214,7 +274,7 @@ static void put_merges(aq_put *o, const aq_tokenizer_source *t) {
 aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_template, int64_t max_length, aq_tokenizer_file f, aq_file_writer *w) {
     aq_put o = {.writer = w};
     switch (f) {
-    case AQ_FILE_TOKENIZER_JSON: put_document(&o, t); break;
+    case AQ_FILE_TOKENIZER_JSON: return put_document(&o, t);
     case AQ_FILE_TOKENIZER_CONFIG: put_config(&o, t, chat_template, max_length); break;
     case AQ_FILE_SPECIAL_MAP:
         aq_put_text(&o, "{\n");
