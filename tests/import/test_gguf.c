@@ -55,7 +55,7 @@ static void assert_same_config(const aq_config *a, const aq_config *b) {
 
 static void what_is_written_is_read(void **state) {
     (void)state;
-    const aq_dtype types[] = {AQ_F32, AQ_F16, AQ_BF16, AQ_Q8_0, AQ_Q4_0, AQ_Q4_1, AQ_F64};
+    const aq_dtype types[] = {AQ_F32, AQ_F16, AQ_BF16, AQ_Q8_0, AQ_Q4_0, AQ_Q4_1, AQ_F64, AQ_Q5_0, AQ_Q5_1};
     for (size_t k = 0; k < 2 * sizeof types / sizeof *types; k++) {
         aq_micro m;
         aq_checkpoint c;
