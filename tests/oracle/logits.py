@@ -163,9 +163,10 @@ def real(path, name):
         print(repr(tokenizer.decode(greedy(model, g, 24)["tokens"], skip_special_tokens=False)), file=sys.stderr)
 
 
-if len(sys.argv) == 2 and sys.argv[1] == "tiny":
-    tiny()
-elif len(sys.argv) == 4 and sys.argv[1] == "gguf":
-    real(sys.argv[2], sys.argv[3])
-else:
-    sys.exit(__doc__)
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1] == "tiny":
+        tiny()
+    elif len(sys.argv) == 4 and sys.argv[1] == "gguf":
+        real(sys.argv[2], sys.argv[3])
+    else:
+        sys.exit(__doc__)

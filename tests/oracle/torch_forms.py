@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 """torch_forms.py: tiny models in every form of a checkpoint folder, with reference logits. Packages: torch, transformers 5, safetensors, numpy.
 
-Makes tests/data/forms/NAME/ (a folder that aquila opens) and tests/data/forms.json: {"NAME": {"folder", "context": positions to
-open it for, "ids": [...], "logits": [...] (of the last position, f64 arithmetic on the stored weights, rope in f32 as transformers does)}}. Weights are bf16 but where a name says otherwise, so the folders are small. Shapes are odd on purpose.
+    torch_forms.py                   makes the tiny ones
+    torch_forms.py real FILE FOLDER  makes FOLDER/hf (three shards of .bin) and FOLDER/flagai (fused, nested) of a llama GGUF file, in f32; besides: gguf.
+                                     AQ_TEST_MODEL=FOLDER/hf build/.../test_engine_logits then compares them with tests/data/smollm2_logits.json
+
+The tiny ones are tests/data/forms/NAME/ (a folder that aquila opens) and tests/data/forms.json: {"NAME": {"folder", "context": positions to open it
+for, "ids": [...], "logits": [...] (of the last position, f64 arithmetic on the stored weights, rope in f32 as transformers does)}}. Weights have 16 bits
+in most, so the folders are small. Shapes are odd on purpose.
 
 The FlagAI form is not made by FlagAI: its tensors are those of a transformers model whose q and k rows are put from rotate-half into interleaved order,
 which is what FlagAI's rope on pairs (2i, 2i+1) needs; a second implementation of that forward pass below checks that both say the same.
@@ -189,7 +194,34 @@ def flagai(name, seed, nested, fused, **changes):
     torch.save({nested: state, "iteration": 100} if nested else state, os.path.join(folder, "pytorch_model.bin"))
 
 
-if __name__ == "__main__":
+def write_config(folder, **figures):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(figures, f)
+
+
+def real(path, folder):
+    from logits import load_gguf
+    model = load_gguf(path)[0]
+    c, theta, hf, flag = model.config, model.config.rope_parameters["rope_theta"], os.path.join(folder, "hf"), os.path.join(folder, "flagai")
+    assert c.tie_word_embeddings
+    write_config(hf, model_type="llama", hidden_size=c.hidden_size, num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
+                 num_key_value_heads=c.num_key_value_heads, intermediate_size=c.intermediate_size, vocab_size=c.vocab_size, rms_norm_eps=c.rms_norm_eps,
+                 max_position_embeddings=c.max_position_embeddings, rope_theta=theta, tie_word_embeddings=True)
+    write_config(flag, dim=c.hidden_size, multiple_of=256, n_heads=c.num_attention_heads, n_kv_heads=c.num_key_value_heads, n_layers=c.num_hidden_layers,
+                 norm_eps=c.rms_norm_eps, vocab_size=c.vocab_size, max_seq_len=c.max_position_embeddings, rope_theta=theta)
+    state = state_of(model, torch.float32)
+    shards = {f"pytorch_model-0000{i + 1}-of-00003.bin": sorted(state)[i::3] for i in range(3)}
+    for shard, names in shards.items():
+        torch.save({k: state[k] for k in names}, os.path.join(hf, shard))
+    index_of(hf, "pytorch_model.bin.index.json", shards)
+    c.tie_word_embeddings = False  # FlagAI stores both
+    torch.save({"module": fuse(flagai_state(model, torch.float32), c.num_hidden_layers)}, os.path.join(flag, "pytorch_model.bin"))
+
+
+if __name__ == "__main__" and len(sys.argv) == 4 and sys.argv[1] == "real":
+    real(sys.argv[2], sys.argv[3])
+elif __name__ == "__main__":
     hugging_face()
     flagai("flagai-fused-module", 7, "module", True, num_key_value_heads=2, num_hidden_layers=2)
     flagai("flagai-fused-gqa", 8, "state_dict", True, num_key_value_heads=1)
