@@ -146,7 +146,7 @@ static void built_in_architectures(void **state) {
         sevens += c.D == 4096 && c.F == 11008 && c.V == 100008;
         aq_arena_close(&a);
     }
-    assert_true(n >= 7 && sevens == 2);
+    assert_true(n >= 13 && sevens == 3);
     aq_arena a = {0};
     aq_config c;
     assert_int_equal(aq_config_read(&a, "aquila-8b", &c), AQ_REFUSED);
