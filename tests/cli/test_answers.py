@@ -248,6 +248,8 @@ class Plans(Case):
         """No weight is made to tell it, with a cache or without: the plan of 33 thousand million weights is small."""
         with tempfile.TemporaryDirectory() as d:
             told = [self.document("memory", "aquila2-34b:random", "--weights-type", "q4_0", "--cache", c) for c in ("none", d, d)]
+        for x in told:
+            x.pop("free_bytes")    # the machine's, not the model's
         self.assertEqual(told[0], told[1])
         self.assertEqual(told[1], told[2])
         self.assertGreater(told[0]["total_bytes"], 17 << 30)
