@@ -190,7 +190,7 @@ static aq_status help(aq_talk *t, const char *rest) {
     (void)rest;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         aq_say(t->subject->args, 0, "%-8s %s", commands[i].name, commands[i].doc);
-    aq_say(t->subject->args, 0, "A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of many lines. Ctrl-C stops an answer.");
+    aq_say(t->subject->args, 0, "A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of many lines. Ctrl-C stops an answer, Ctrl-\\ the program.");
     return AQ_OK;
 }
 

@@ -38,17 +38,21 @@ const aq_known_model *aq_known_model_exact(const char *name, size_t n) {
     return NULL;
 }
 
-const aq_known_model *aq_known_model_find(const char *name) {
+/* The last part of path[0..*n): where it begins; *n becomes where it ends. */
+static size_t last_part(const char *path, size_t *n) {
+    while (*n && path[*n - 1] == '/')
+        --*n;
+    size_t start = *n;
+    while (start && path[start - 1] != '/')
+        start--;
+    return start;
+}
+
+static const aq_known_model *find(const char *name, size_t n) {
     const aq_known_model *best = NULL;
-    size_t most = 0, n = strlen(name);
-    while (n && name[n - 1] == '/')
-        n--;
-    for (size_t i = n; i > 0; i--)
-        if (name[i - 1] == '/') {
-            name += i;
-            n -= i;
-            break;
-        }
+    size_t most = 0, start = last_part(name, &n);
+    name += start;
+    n -= start;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         size_t k = spelt(models[i].name, name, n);
         if (k > most && (k == n || !isalnum((unsigned char)name[k]))) {
@@ -59,7 +63,15 @@ const aq_known_model *aq_known_model_find(const char *name) {
     return best;
 }
 
+const aq_known_model *aq_known_model_find(const char *name) { return find(name, strlen(name)); }
+
 const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
     const aq_known_model *found = path ? aq_known_model_find(path) : NULL;
-    return found || !own_name ? found : aq_known_model_find(own_name);
+    if (!found && own_name)
+        found = aq_known_model_find(own_name);
+    if (!found && path) {
+        size_t n = strlen(path);
+        found = find(path, last_part(path, &n));
+    }
+    return found;
 }

@@ -24,7 +24,7 @@ const aq_known_model *aq_known_model_find(const char *name);
 const aq_known_model *aq_known_model_exact(const char *name, size_t n);
 
 /* The row of a checkpoint: by its path's last part (of NAME:random by NAME), else by the name that it gives itself (general.name, name,
- * _name_or_path): that is often the name of what it was made from. Both may be "" or NULL. */
+ * _name_or_path: often the name of what it was made from), else by the folder that its file is in. Both may be "" or NULL. */
 const aq_known_model *aq_known_model_of(const char *own_name, const char *path);
 
 #endif

@@ -46,6 +46,10 @@ static void test_matching(void **state) {
     assert_string_equal(aq_known_model_of("whatever", "a/AquilaChat-7B")->name, "AquilaChat-7B");
     assert_string_equal(aq_known_model_of("Aquila-7B", "a/AquilaChat-7B")->name, "AquilaChat-7B");
     assert_string_equal(aq_known_model_of("BAAI/AquilaChat-7B", "a/model.gguf")->name, "AquilaChat-7B");
+    assert_string_equal(aq_known_model_of("", "checkpoints/AquilaChat-33B/pytorch_model.bin")->name, "AquilaChat-33B");
+    assert_string_equal(aq_known_model_of("Aquila2-7B", "AquilaChat-33B/model.gguf")->name, "Aquila2-7B");
+    assert_null(aq_known_model_of("", "AquilaChat-33B/x/model.gguf"));
+    assert_null(aq_known_model_of("x", "/"));
     assert_null(aq_known_model_of(NULL, NULL));
 }
 
