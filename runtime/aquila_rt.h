@@ -101,7 +101,7 @@ typedef struct aq_rt_sampling {
     double temperature, top_p; /* 0 = greedy */
     int64_t top_k;             /* 0 = all */
     uint64_t seed;
-    int order;                 /* 0: temperature, top k, top p. 1 (aquila2): top p, top k, then temperature */
+    int order;                 /* 0: temperature, top k, top p. 1 (aquila2): top p (dropped where that probability reaches it), top k, then temperature */
 } aq_rt_sampling;
 typedef struct aq_rt_sampler aq_rt_sampler;
 AQ_MUST_USE aq_status aq_rt_sampler_open(const aq_rt_sampling *how, int64_t vocab, aq_rt_sampler **out);

@@ -2,7 +2,8 @@
  *
  *   order 0: logits / temperature, keep the k largest and all that equal the k-th, softmax, falling order, drop every token whose
  *            cumulative probability before it exceeds top_p, renormalise, draw.
- *   order 1: drop by top_p on the softmax of the raw logits, then the k largest, then temperature, draw.
+ *   order 1: drop every token whose cumulative probability before it, by the raw logits, reaches top_p (the first stays), then the k largest,
+ *            then temperature, draw.
  * In both what survives is the head of one falling order (equal logits: the lower id first), so both are: take the k largest, sort those,
  * cut. Only without top_k may the head be long: then 1024 are taken, and eight times as many as often as top_p was not reached.
  *
@@ -116,12 +117,13 @@ static double weigh(aq_rt_sampler *s, int64_t n, float max, double scale) {
 /* How many of the head survive top_p, given the sum of all weights; 0: the head is too short to tell. */
 static int64_t cut(const aq_rt_sampler *s, int64_t n, double all) {
     double sum = 0, bound = s->how.top_p * all;
+    int meets = s->how.order == 1; /* to meet the bound is enough */
     for (int64_t i = 0; i < n; i++) {
-        if (sum > bound)
+        if (sum > bound || (meets && i && sum >= bound))
             return i;
         sum += s->weight[i];
     }
-    return n == s->vocab || sum > bound ? n : 0;
+    return n == s->vocab || sum > bound || (meets && sum >= bound) ? n : 0;
 }
 
 static int32_t sample(aq_rt_sampler *s, const float *x, float max) {

@@ -40,10 +40,10 @@ static int64_t cut_k(int64_t n, int64_t k) {
     return k;
 }
 
-static int64_t cut_p(int64_t n, double top_p) {
+static int64_t cut_p(int64_t n, double top_p, int order) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (top_p < 1 && sum > top_p)
+        if (top_p < 1 && (sum > top_p || (order == 1 && i && sum >= top_p)))
             return i;
         sum += e[i].p;
     }
@@ -59,10 +59,10 @@ static int64_t reference(const aq_rt_sampling *how, const float *logits, int64_t
     if (how->order == 0) {
         n = cut_k(n, how->top_k);
         softmax(e, n, how->temperature);
-        n = cut_p(n, how->top_p);
+        n = cut_p(n, how->top_p, 0);
     } else {
         softmax(e, n, 1);
-        n = cut_p(n, how->top_p);
+        n = cut_p(n, how->top_p, 1);
         n = cut_k(n, how->top_k);
     }
     softmax(e, n, how->temperature);
@@ -132,6 +132,40 @@ static void draws_follow_the_description(void **state) {
 }
 
 /* Large and flat: the head has to be taken again, larger. */
+/* The sets and probabilities that FlagAI's own code and transformers' warpers give (tests/oracle/sampling.py): the reference has them, and the
+ * sampler draws by them. */
+static void as_the_originals(void **state) {
+    (void)state;
+    FILE *f = fopen("tests/data/sampling.txt", "r");
+    int v, kept, cases = 0;
+    aq_rt_sampling how = {.seed = 11};
+    long long k;
+    if (!f)
+        fail_msg("tests/data/sampling.txt cannot be read");
+    while (fscanf(f, "%d %lf %lld %lf %d %d", &how.order, &how.temperature, &k, &how.top_p, &v, &kept) == 6) {
+        float x[100];
+        assert_true(v > 0 && v <= 100);
+        for (int i = 0, eighths; i < v; i++) {
+            assert_int_equal(fscanf(f, "%d", &eighths), 1);
+            x[i] = (float)eighths / 8;
+        }
+        how.top_k = k;
+        int64_t n = reference(&how, x, v);
+        if (n != kept)
+            fail_msg("case %d: %lld survive, of the original %d", cases, (long long)n, kept);
+        for (int i = 0; i < kept; i++) {
+            double p;
+            assert_int_equal(fscanf(f, "%lf", &p), 1);
+            if (fabs(p - e[i].p) > 2e-5)
+                fail_msg("case %d: probability %d is %.9g, of the original %.9g", cases, i, e[i].p, p);
+        }
+        compare(&how, x, v, 3000);
+        cases++;
+    }
+    fclose(f);
+    assert_int_equal(cases, 80);
+}
+
 static void long_heads(void **state) {
     (void)state;
     static float x[MAX_V];
@@ -341,7 +375,7 @@ static void how_long_it_takes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(draws_follow_the_description), cmocka_unit_test(long_heads),
+        cmocka_unit_test(as_the_originals), cmocka_unit_test(draws_follow_the_description), cmocka_unit_test(long_heads),
         cmocka_unit_test(ties_at_the_kth_are_kept),     cmocka_unit_test(hostile_logits),
         cmocka_unit_test(greedy_takes_the_lowest_of_equals), cmocka_unit_test(log_probabilities),
         cmocka_unit_test(widths_agree), cmocka_unit_test(same_seed_same_tokens),        cmocka_unit_test(refusals),
