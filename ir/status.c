@@ -9,11 +9,12 @@ static _Thread_local char message[1024];
 static _Thread_local char detail[1024];
 static _Thread_local int last_reason;
 
-/* Control characters out of hostile files must not reach a terminal, and a refusal is one line. */
-static void make_printable(char *s) {
+void aq_make_printable(char *s) {
     for (; *s; s++)
         if ((unsigned char)*s < 0x20 || *s == 0x7f)
             *s = '?';
+        else if ((unsigned char)*s == 0xc2 && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0)
+            s[0] = s[1] = '?';
 }
 
 static void set(const char *place, const char *format, va_list args) {
@@ -27,7 +28,7 @@ static void set(const char *place, const char *format, va_list args) {
         memcpy(message, text, sizeof message - 1);
     }
     message[sizeof message - 1] = 0;
-    make_printable(message);
+    aq_make_printable(message);
     detail[0] = 0;
 }
 

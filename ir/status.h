@@ -40,6 +40,9 @@ int aq_error_reason(void); /* of this thread's last failure; 0 if it gave none. 
  * the next aq_fail of this thread. */
 const char *aq_error(void);
 
+/* Control characters (C1 in UTF-8 too) become '?': texts out of hostile files reach terminals, and a refusal is one line. */
+void aq_make_printable(char *s);
+
 /* Puts "PREFIX: " before the current message, for a caller that knows the file where the callee knew only the place. */
 aq_status aq_fail_prefix(aq_status code, const char *prefix);
 

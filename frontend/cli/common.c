@@ -55,9 +55,20 @@ static void handle_interrupt(int number) {
         call(on_interrupt_user);
 }
 
+/* A page of a mapped file that is no longer there: somebody cut the file, or its disk failed. Any other SIGBUS is ours: it comes again. */
+static void handle_lost_page(int number, siginfo_t *info, void *context) {
+    static const char text[] = "aquila: error: a file that is being read became shorter, or its disk failed\n";
+    (void)context;
+    signal(number, SIG_DFL);
+    if (info->si_code == BUS_ADRERR && write(STDERR_FILENO, text, sizeof text - 1))
+        _exit(AQ_FAILED);
+}
+
 void aq_signals_open(void) {
-    struct sigaction act = {.sa_handler = handle_interrupt};
+    struct sigaction act = {.sa_handler = handle_interrupt}, lost = {.sa_sigaction = handle_lost_page, .sa_flags = SA_SIGINFO};
     sigemptyset(&act.sa_mask);
+    sigemptyset(&lost.sa_mask);
+    sigaction(SIGBUS, &lost, NULL);
     sigaction(SIGINT, &act, NULL); /* no SA_RESTART: a read of standard input must return */
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);

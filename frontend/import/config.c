@@ -38,7 +38,7 @@ static void drop_foreign_ids(aq_config *c) {
 
 static aq_status copy_text(aq_arena *arena, const cJSON *x, const char *otherwise, const char **out) {
     const char *text = cJSON_IsString(x) ? x->valuestring : otherwise;
-    return aq_arena_string(arena, text, strlen(text), out);
+    return aq_import_name(arena, text, strlen(text), out);
 }
 
 static aq_status read_root(aq_arena *arena, const char *file, const cJSON *root, aq_config *out, aq_naming *out_naming) {

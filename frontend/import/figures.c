@@ -195,6 +195,20 @@ static aq_status check_supported(const aq_figure_source *s, const aq_config *c) 
     return AQ_OK;
 }
 
+/* What the ops of the graph take (ir/infer_rules.c). */
+static aq_status check_reals(const aq_figure_source *s, const aq_config *c) {
+    const struct {
+        const char *key;
+        double x, low, high;
+    } reals[] = {{key_of(s, offsetof(aq_config, eps)), c->eps, 0, 1e6},
+                 {key_of(s, offsetof(aq_config, theta)), c->theta, 1e-6, 1e12},
+                 {s->naming == AQ_NAMING_GGUF ? ".rope.scaling.factor" : "rope_scaling", c->scaling_factor, 1e-6, 1e6}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (!(reals[i].x >= reals[i].low && reals[i].x <= reals[i].high))
+            return REFUSE(AQ_WHY_FIGURE_BOUNDS, s, reals[i].key, "%.17g: expected a number from %g to %g", reals[i].x, reals[i].low, reals[i].high);
+    return AQ_OK;
+}
+
 static aq_status check(const aq_figure_source *s, aq_config *c) {
     if (c->L > MOST_LAYERS)
         return REFUSE(AQ_WHY_FIGURE_LAYERS, s, key_of(s, offsetof(aq_config, L)), "%lld: expected at most %d layers", (long long)c->L, MOST_LAYERS);
@@ -220,6 +234,7 @@ aq_status aq_figures_read(const aq_figure_source *s, aq_config *out) {
     AQ_TRY(complete(s, &c));
     AQ_TRY(check(s, &c));
     AQ_TRY(read_scaling(s, &c));
+    AQ_TRY(check_reals(s, &c));
     AQ_TRY(check_supported(s, &c));
     *out = c;
     return AQ_OK;

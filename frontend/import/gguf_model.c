@@ -62,7 +62,7 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
         if (is(g->tensors.at[i].name, "output.weight"))
             c.tied = 0;
     c.family = prefix;
-    AQ_TRY(aq_arena_string(arena, name.s, name.n, &c.name));
+    AQ_TRY(aq_import_name(arena, name.s, name.n, &c.name));
     *out = c;
     return AQ_OK;
 }

@@ -90,6 +90,8 @@ AQ_MUST_USE aq_status aq_import_path(aq_arena *arena, const char *folder, const 
 AQ_MUST_USE aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out);
 /* A small file of a model (at most 64 MiB) as aq_file_read gives it, but only a regular one: a pipe would let us wait for ever. */
 AQ_MUST_USE aq_status aq_import_read(const char *path, char **text, size_t *n);
+/* A text out of a file that people will see: a copy in the arena without control characters. */
+AQ_MUST_USE aq_status aq_import_name(aq_arena *arena, const char *s, size_t n, const char **out);
 /* The number of what ir/file.h refuses, for the status of one of its functions. */
 aq_status aq_import_unreadable(aq_status status);
 

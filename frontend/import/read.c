@@ -10,3 +10,9 @@ aq_status aq_import_read(const char *path, char **text, size_t *n) {
         return aq_refuse(AQ_WHY_NOT_REGULAR, path, "a folder, device or pipe: expected a regular file");
     return aq_import_unreadable(aq_file_read(path, LONGEST, text, n));
 }
+
+aq_status aq_import_name(aq_arena *arena, const char *s, size_t n, const char **out) {
+    AQ_TRY(aq_arena_string(arena, s, n, out));
+    aq_make_printable((char *)(uintptr_t)*out); /* fresh in the arena */
+    return AQ_OK;
+}

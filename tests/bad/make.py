@@ -133,6 +133,7 @@ def make_326(d): return config(d, rope_scaling={"rope_type": "yarn", "factor": 2
 def make_327(d): return config(d, attention_bias=True)
 def make_328(d): return config(d, hidden_act="gelu")
 def make_329(d): return config(d, quantization_config={"quant_method": "gptq"})
+def make_330(d): return config(d, rms_norm_eps=1e9)
 
 
 # ---- 820: tensors ----

@@ -61,9 +61,7 @@ class Gguf:
                                        len(self.keys) if self.n_keys is None else self.n_keys)
         if self.after_header is not None:
             return out + self.after_header
-        for key, (kind, value) in self.keys.items():
-            out += string(key) + struct.pack("<I", kind) + value
-        out += self.extra_keys
+        out += b"".join(string(key) + struct.pack("<I", kind) + value for key, (kind, value) in self.keys.items()) + self.extra_keys
         at, body = 0, b""
         for name, (dims, kind, data, offset) in self.tensors.items():
             out += string(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
@@ -95,7 +93,7 @@ class Hf:
 
     def safetensors(self, names=None):
         """The bytes of a file with these tensors; self.change(header) may edit the header's object, self.header replaces its text."""
-        header, body = {}, b""
+        header, body = {}, bytearray()
         for name in names if names is not None else self.tensors:
             kind, shape, data = self.tensors[name]
             header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}

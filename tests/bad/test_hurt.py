@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""test_hurt.py: files made to hurt whoever opens them, beyond those of single reasons (test_bad.py): pipes and devices in place of files, files cut while
+they are read, texts that a terminal would obey, inputs made to take the square of their length, weights that are no numbers, figures at their bounds.
+Each ends in time, with status 0 or a refusal of one line. AQ_PROGRAM names the program."""
+import json, os, struct, subprocess, sys, tempfile, time, unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path.insert(0, HERE)
+from small import *
+
+PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
+if not os.access(PROGRAM, os.X_OK):
+    sys.exit(f"{PROGRAM}: no program to test")
+with open(PROGRAM, "rb") as f:
+    SLOW = 6 if b"__asan_init" in f.read() else 1
+ENVIRONMENT = {**{k: v for k, v in os.environ.items() if not k.startswith("AQ_")}, "AQ_CACHE": "none"}
+
+
+class Hurt(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="aquila-hurt-")
+        self.d = self.folder.name
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def path(self, *names): return os.path.join(self.d, *names)
+
+    def ends(self, *args, statuses=(0, 3), seconds=10, stdin=b""):
+        """(status, standard output) of what ends in time as promised."""
+        try:
+            r = subprocess.run([PROGRAM, *args], input=stdin, capture_output=True, env=ENVIRONMENT, timeout=seconds * SLOW)
+        except subprocess.TimeoutExpired:
+            self.fail(f"{args}: still running after {seconds * SLOW} s")
+        err = r.stderr.decode(errors="backslashreplace")
+        self.assertIn(r.returncode, statuses, (args, err[:2000]))
+        if r.returncode:
+            self.assertTrue(err.startswith("aquila: error: ") and err.count("\n") == 1 and err[:-1].isprintable(), (args, err[:2000]))
+            if r.returncode == 3:
+                self.assertRegex(err, r"\[R\d+\]\n$", args)
+        return r.returncode, r.stdout
+
+    def refused(self, *args, **more): self.ends(*args, statuses=(3,), **more)
+
+    def test_not_files(self):
+        """Where a file is expected there is a pipe, a device, a folder, a link to itself."""
+        pipe, loop = self.path("x.gguf"), self.path("loop.gguf")
+        os.mkfifo(pipe)
+        os.symlink(loop, loop)
+        for p in (pipe, loop, "/dev/zero", "/dev/null", "/proc/self/mem"):
+            self.refused("show", p)
+            self.refused("tokenize", p)
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors.index.json"):
+            for make in (os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p), lambda p: os.symlink(p, p)):
+                with tempfile.TemporaryDirectory(dir=self.d) as d:
+                    m = Hf()
+                    if name == "model.safetensors.index.json":
+                        m.weights = None
+                    m.save(d)
+                    p = os.path.join(d, name)
+                    if os.path.exists(p):
+                        os.remove(p)
+                    make(p)
+                    self.ends("show", d)
+
+    def test_cut_while_read(self):
+        """A mapped file becomes shorter under a running program: one line and status 1, no crash."""
+        model = Gguf().save(self.d)
+        chat = subprocess.Popen([PROGRAM, "chat", model, "--template", "none", "-n", "2", "--target", "ref"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=ENVIRONMENT)
+        chat.stdin.write(b"ab\n")
+        chat.stdin.flush()
+        chat.stdout.read(1)  # the first answer comes: the weights are mapped
+        time.sleep(0.5 * SLOW)
+        os.truncate(model, 4096)
+        out, err = chat.communicate(b"ab\nab\n", timeout=20 * SLOW)
+        self.assertEqual((chat.returncode, err.decode().count("\n"), "became shorter" in err.decode()), (1, 1, True), err[:2000])
+
+    def test_terminal(self):
+        """No control character of a file's texts reaches a terminal."""
+        g = Gguf()
+        g.keys["general.name"] = (STRING, string(b"\x1b]0;title\x07\r\nb\xc2\x9b31m\x00c"))
+        g.keys["tokenizer.chat_template"] = (STRING, string(b"\x1b[2J"))
+        status, out = self.ends("show", g.save(self.d), "--tensors", statuses=(0,))
+        self.assertTrue(out.decode().replace("\n", "").isprintable(), out[:500])
+        for key in (b"\x1b[31mred\n", b"\xff\xfe", b"a\0b"):
+            g = Gguf()
+            g.keys[key] = (13, b"")
+            self.refused("show", g.save(self.d))
+            m = Hf()
+            m.tensors[key.decode(errors="replace")] = ["F16", [1], bytes(2)]
+            self.refused("show", m.save(self.path("hf")))
+
+    def test_slow(self):
+        """Inputs whose length squared is a long time."""
+        n = 100000
+        words = {f"t{i}": i for i in range(n)}
+        slow = self.path("slow")
+        put(os.path.join(slow, "vocab.json"), json.dumps(words))
+        put(os.path.join(slow, "merges.txt"), "#version: 0.2\n")
+        put(os.path.join(slow, "added_tokens.json"), json.dumps({f"<x{i}>": n + i for i in range(n)}))
+        put(os.path.join(slow, "tokenizer_config.json"), json.dumps({"additional_special_tokens": [f"t{n - 1 - i}" for i in range(n)]}))
+        self.ends("tokenize", slow, statuses=(0,))
+        for text in ("[" * 1000000, '{"a":' * 1000000, '{"hidden_size":' + "9" * 1000000 + "}", "{" + '"hidden_size":1,' * 200000 + '"a":1}', '"' + "\\" * 999999,
+                     '"' + "\\u0041" * 300000 + '"', " " * 5000000):
+            m = Hf()
+            m.config = text
+            self.refused("show", m.save(self.path("json")))
+        m = Hf()
+        m.tensors.update({f"model.layers.{i}.x.weight": ["F16", [1], bytes(2)] for i in range(50000)})
+        self.refused("show", m.save(self.path("names")))
+        g = Gguf()
+        g.keys.update({f"k{i}": (U8, b"\0") for i in range(200000)})
+        self.ends("show", g.save(self.d), statuses=(0,))
+        chain = ["a" * k for k in range(1, 1200)]
+        one = self.path("one")
+        put(os.path.join(one, "vocab.json"), json.dumps({s: i for i, s in enumerate(chain)}))
+        put(os.path.join(one, "merges.txt"), "\n".join(f"{s} a" for s in chain[:-1]))
+        self.ends("tokenize", one, statuses=(0,), stdin=b"a" * 300000)
+
+    def test_weights(self):
+        """Weights that are no numbers, or as large as numbers get: answers are nonsense, the program is not."""
+        for pattern in (b"\xff\xff", b"\x00\x7c", b"\xff\x7b", b"\x00\x80"):
+            g = Gguf()
+            for t in g.tensors.values():
+                t[2] = pattern * (len(t[2]) // 2)
+            p = g.save(self.d)
+            for more in (["--temperature", "0"], ["--temperature", "1.5", "--top-p", "0.9"], ["--temperature", "1", "--top-k", "3"]):
+                self.ends("run", p, "ab", "--template", "none", "-n", "4", "--target", "ref", *more, statuses=(0,))
+            self.ends("score", p, "--prompt-ids", "1,2,3", "--target", "ref", statuses=(0,))
+
+    def test_figures(self):
+        """Figures at their bounds: what show accepts, run runs or says what it takes."""
+        for key, kind, value in (("attention.layer_norm_rms_epsilon", F64, 5e-324), ("attention.layer_norm_rms_epsilon", F64, 1e6), ("rope.freq_base", F64, 1e12),
+                                 ("rope.freq_base", F64, 1e-6), ("rope.freq_base", F64, 5e-324), ("context_length", U32, 1), ("context_length", U32, 1 << 24)):
+            g = Gguf()
+            g.set("llama." + key, kind, value)
+            p = g.save(self.d)
+            if self.ends("show", p)[0] == 0:
+                self.ends("run", p, "a", "--template", "none", "-n", "2", "--target", "ref", statuses=(0, 5))
+
+
+if __name__ == "__main__":
+    unittest.main()
