@@ -107,6 +107,8 @@ typedef struct aq_rt_sampler aq_rt_sampler;
 AQ_MUST_USE aq_status aq_rt_sampler_open(const aq_rt_sampling *how, int64_t vocab, aq_rt_sampler **out);
 /* Token and its log-probability under the model (temperature 1, nothing cut). Same seed, same logits: same tokens. */
 int32_t aq_rt_sample(aq_rt_sampler *s, const float *logits, double *out_logprob);
+/* The log-probability alone, of any token. */
+double aq_rt_logprob(const aq_rt_sampler *s, const float *logits, int32_t id);
 void aq_rt_sampler_close(aq_rt_sampler *s);
 
 /* Per step times of the last feed or step, for bench and trace: kernel name and nanoseconds. n = 0 unless tracing is on. */

@@ -153,13 +153,19 @@ static int32_t sample(aq_rt_sampler *s, const float *x, float max) {
     return s->head[draw(s, s->weight, kept, rest)].id;
 }
 
+static double logprob(const aq_rt_sampler *s, const float *logits, float max, int32_t id) {
+    return distance(logits[id], max, 1) - log(sum_all(s, logits, max, 1, NULL));
+}
+
 int32_t aq_rt_sample(aq_rt_sampler *s, const float *logits, double *out_logprob) {
     float max = s->scan->largest(logits, s->vocab);
     int32_t id = s->how.temperature > 0 ? sample(s, logits, max) : (int32_t)s->scan->find(logits, s->vocab, max);
     if (out_logprob)
-        *out_logprob = distance(logits[id], max, 1) - log(sum_all(s, logits, max, 1, NULL));
+        *out_logprob = logprob(s, logits, max, id);
     return id;
 }
+
+double aq_rt_logprob(const aq_rt_sampler *s, const float *logits, int32_t id) { return logprob(s, logits, s->scan->largest(logits, s->vocab), id); }
 
 /* ---- open and close ---- */
 

@@ -1,5 +1,6 @@
 /* verb_score.c: `aquila score`: log-probabilities of a given text, token by token, and its perplexity. Fed in parts of PART tokens, each
- * giving the logits of all its positions, so memory does not grow with the text. */
+ * giving the logits of all its positions, so memory does not grow with the text. A text beyond the context goes in windows if --stride says how
+ * far apart they begin: each gives what the one before did not, so a token is scored behind at least context - stride others. */
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/subject.h"
@@ -22,16 +23,6 @@ typedef struct scores {
     best *top;
     int64_t n_top;
 } scores;
-
-/* log softmax of logits[0..v) at `id`. */
-static double logprob(const float *logits, int64_t v, int32_t id) {
-    double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < v; i++)
-        max = logits[i] > max ? logits[i] : max;
-    for (int64_t i = 0; i < v; i++)
-        sum += exp((double)logits[i] - max);
-    return (double)logits[id] - max - log(sum);
-}
 
 /* The k largest, falling, the lower id first among equals: insertion into a sorted array, as k is small. */
 static void find_top(const float *logits, int64_t v, int64_t k, best *top) {
@@ -71,26 +62,65 @@ static aq_status read_ids(const aq_subject *m, aq_ids *ids) {
     return status;
 }
 
-static aq_status score(aq_subject *m, scores *s) {
-    int64_t n = (int64_t)s->ids.n, v = m->checkpoint.config.V;
-    int64_t part = aq_arg_given(m->args, AQ_OPT_BATCH) && aq_arg_number(m->args, AQ_OPT_BATCH) < PART ? aq_arg_number(m->args, AQ_OPT_BATCH) : PART;
-    part = part < n ? part : n;
+typedef struct walk { /* how the text is fed */
+    int64_t context, stride, part; /* stride: context where one window holds all */
+    aq_rt_sampler *sampler;
+} walk;
+
+static aq_status plan_walk(const aq_subject *m, const scores *s, walk *w) {
+    const aq_args *a = m->args;
+    int64_t n = (int64_t)s->ids.n, most = m->checkpoint.config.max_length;
     if (n == 0)
         return aq_fail(AQ_REFUSED, NULL, "nothing to score: expected at least one token");
-    const aq_subject_needs needs = {.context = n, .batch = part, .outputs = part};
-    AQ_TRY(aq_subject_start(m, &needs));
-    for (int64_t at = 0; at < n; at += part) {
+    w->context = aq_arg_given(a, AQ_OPT_CONTEXT) ? aq_arg_number(a, AQ_OPT_CONTEXT) : most > 0 && most < n ? most : n;
+    w->stride = aq_arg_given(a, AQ_OPT_STRIDE) ? aq_arg_number(a, AQ_OPT_STRIDE) : w->context;
+    if (n > w->context && !aq_arg_given(a, AQ_OPT_STRIDE))
+        return aq_fail(AQ_REFUSED, NULL, "the text has %" PRId64 " tokens: expected at most %" PRId64 ", the context, or --stride N to score it by windows", n, w->context);
+    if (w->stride >= w->context && n > w->context)
+        return aq_fail(AQ_USAGE, NULL, "--stride %" PRId64 ": expected less than the context of %" PRId64, w->stride, w->context);
+    int64_t batch = aq_arg_given(a, AQ_OPT_BATCH) ? aq_arg_number(a, AQ_OPT_BATCH) : PART;
+    w->part = batch < PART ? batch : PART;
+    w->part = w->part < w->context ? w->part : w->context;
+    w->part = w->part < n ? w->part : n;
+    return AQ_OK;
+}
+
+/* Tokens [begin, end) through an empty sequence; log-probabilities of those from `from` on, and the best of the text's last position. Where none of a
+ * part is wanted its logits are not made. */
+static aq_status score_window(aq_subject *m, const walk *w, scores *s, int64_t begin, int64_t end, int64_t from) {
+    int64_t v = m->checkpoint.config.V, n = (int64_t)s->ids.n;
+    AQ_TRY(aq_engine_truncate(m->engine, 0, 0));
+    for (int64_t at = begin; at < end; at += w->part) {
         const float *logits;
-        int64_t count = n - at < part ? n - at : part;
+        int64_t count = end - at < w->part ? end - at : w->part, first = from - 1 > at ? from - 1 - at : 0, wanted = count > first ? count - first : 0;
         if (aq_interrupted())
             return aq_fail(AQ_INTERRUPTED, NULL, "interrupted");
-        AQ_TRY(aq_engine_feed(m->engine, 0, s->ids.at + at, count, count, &logits));
-        for (int64_t i = 0; i < count && at + i + 1 < n; i++)
-            s->logprobs[at + i + 1] = logprob(logits + i * v, v, s->ids.at[at + i + 1]);
-        if (at + count == n)
-            find_top(logits + (count - 1) * v, v, s->n_top, s->top);
+        AQ_TRY(aq_engine_feed(m->engine, 0, s->ids.at + at, count, wanted, &logits));
+        for (int64_t i = 0; i < wanted && at + first + i + 1 < end; i++) {
+            int64_t of = at + first + i + 1;
+            s->logprobs[of] = aq_rt_logprob(w->sampler, logits + i * v, s->ids.at[of]);
+        }
+        if (at + count == n && wanted)
+            find_top(logits + (wanted - 1) * v, v, s->n_top, s->top);
     }
     return AQ_OK;
+}
+
+static aq_status score(aq_subject *m, scores *s) {
+    int64_t n = (int64_t)s->ids.n;
+    walk w;
+    AQ_TRY(plan_walk(m, s, &w));
+    const aq_subject_needs needs = {.context = w.context, .batch = w.part, .outputs = w.part};
+    AQ_TRY(aq_subject_start(m, &needs));
+    AQ_TRY(aq_rt_sampler_open(&(aq_rt_sampling){0}, m->checkpoint.config.V, &w.sampler));
+    aq_status status = AQ_OK;
+    for (int64_t begin = 0, done = 0; done < n && status == AQ_OK; begin += w.stride) {
+        int64_t end = n - begin < w.context ? n : begin + w.context;
+        status = score_window(m, &w, s, begin, end, done > 1 ? done : 1);
+        done = end;
+    }
+    aq_rt_sampler_close(w.sampler);
+    return status;
 }
 
 static double perplexity(const scores *s) {
