@@ -225,15 +225,26 @@ static const aq_pickle_value *find_state(const aq_pickle *p) {
     return state;
 }
 
+/* Wrappers that training puts around a model (DistributedDataParallel, torch.compile) stay in front of its tensors' names. */
+static aq_bytes without_wrappers(aq_bytes name) {
+    static const char *const wrappers[] = {"module.", "_orig_mod.", "module."};
+    for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++) {
+        uint32_t n = (uint32_t)strlen(wrappers[i]);
+        if (name.n > n && memcmp(name.s, wrappers[i], n) == 0)
+            name = (aq_bytes){name.s + n, name.n - n};
+    }
+    return name;
+}
+
 static aq_status read_entry(reader *r, const aq_pickle_value *key, const aq_pickle_value *value, aq_stored_list *out) {
     if (has_role(value, AQ_PICKLE_CALL, AQ_ROLE_PARAMETER) && value_at(r, value->first)->n)
         value = aq_pickle_item(&r->p, value_at(r, value->first), 0);
     if (key->kind != AQ_PICKLE_TEXT || !has_role(value, AQ_PICKLE_CALL, AQ_ROLE_TENSOR))
         return AQ_OK;
-    aq_stored t = {.file = r->path, .name = {key->text, key->n}};
-    if (key->n > LONGEST_NAME)
-        return REFUSE(&t, AQ_WHY_TORCH_NAME, "a name of %u bytes: expected at most %d", key->n, LONGEST_NAME);
-    AQ_TRY(aq_arena_string(r->arena, key->text, key->n, &t.name.s));
+    aq_stored t = {.file = r->path, .name = without_wrappers((aq_bytes){key->text, key->n})};
+    if (t.name.n > LONGEST_NAME)
+        return REFUSE(&t, AQ_WHY_TORCH_NAME, "a name of %u bytes: expected at most %d", t.name.n, LONGEST_NAME);
+    AQ_TRY(aq_arena_string(r->arena, t.name.s, t.name.n, &t.name.s));
     AQ_TRY(read_tensor(r, value_at(r, value->first), &t));
     AQ_PUSH(r->arena, out, t);
     return AQ_OK;

@@ -58,7 +58,7 @@ fused["layers.0.attention.Wqkv.weight"] = torch.randn(6, 2).bfloat16()
 save("flagai", {"module": fused, "iteration": 7, "lr": 1e-4, "name": "x", "big": 1 << 70})
 whole = torch.randn(128)  # all in one storage, some transposed
 views = {k: whole[4 * i:4 * i + 2 ** v.dim()].view(v.shape) for i, (k, v) in enumerate(tensors(HF, torch.float32).items())}
-save("views", {"state_dict": {k: torch.nn.Parameter(v.T if v.dim() == 2 and i % 2 else v) for i, (k, v) in enumerate(views.items())}}, pickle_protocol=4)
+save("views", {"state_dict": {"module." + k: torch.nn.Parameter(v.T if v.dim() == 2 and i % 2 else v) for i, (k, v) in enumerate(views.items())}}, pickle_protocol=4)
 save("parameters", Linear().state_dict())
 save("mixed", {"a": torch.zeros(1, dtype=torch.int64), "b": torch.zeros(1, dtype=torch.uint16), "c": torch.zeros(1).to(torch.float8_e5m2), "d": torch.zeros(2, 1, 3)})
 zip64("hf", "zip64")
