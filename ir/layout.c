@@ -26,6 +26,9 @@ aq_layout aq_layout_by_name(const char *name, size_t n) {
 static int is_block(aq_dtype t) { return aq_dtype_of(t)->block > 1; }
 static int is_weight(aq_dtype t) { return aq_dtype_of(t)->kind == AQ_KIND_WEIGHT; }
 
+/* Bytes of a block's f16 numbers, which stand before its codes; 0: PLANES does not offer the type. */
+static size_t head_bytes(aq_dtype t) { return t == AQ_Q4_0 || t == AQ_Q8_0 ? 2 : t == AQ_Q4_1 ? 4 : 0; }
+
 static aq_status count(const int64_t *dim, int rank, const char *what, size_t *out) {
     size_t n = 1;
     for (int i = 0; i < rank; i++)
@@ -45,7 +48,8 @@ aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank,
         d[i] = dim[i];
     }
     int block = is_block(t), of_cache = l == AQ_LAYOUT_KV_ROWS || l == AQ_LAYOUT_KV_PANEL;
-    if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !is_weight(t)))) || (of_cache && (rank != 3 || block)))
+    if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !is_weight(t)))) || (of_cache && (rank != 3 || block)) ||
+        (l == AQ_LAYOUT_PLANES && (rank != 2 || !head_bytes(t))))
         return aq_fail(AQ_REFUSED, what, "type %s of rank %d has no layout %s", aq_dtype_of(t)->name, rank, names[l]);
     int64_t pad = l == AQ_LAYOUT_PANEL ? R : of_cache ? AQ_PAGE : 1;
     if (rank)
@@ -98,6 +102,15 @@ double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, cons
         return aq_panel_get(t, bytes + (n / R * blocks + k / p.elements) * p.bytes, (int)(n % R), (int)(k % p.elements));
     }
     size_t at = row_major(dim, rank, index);
+    if (l == AQ_LAYOUT_PLANES) { /* the block as a file has it */
+        unsigned char one[40];
+        size_t head = head_bytes(t), codes = aq_dtype_of(t)->bytes - head, blocks = (size_t)dim[0] * (size_t)dim[1] / G;
+        for (size_t h = 0; h < head; h += 2)
+            memcpy(one + h, bytes + blocks * (codes + h) + at / G * 2, 2);
+        memcpy(one + head, bytes + at / G * codes, codes);
+        aq_dtype_decode_f64(t, one, 0, G, x);
+        return x[at % G];
+    }
     size_t block = aq_dtype_of(t)->block;
     if (block == G) {
         aq_dtype_decode_f64(t, base, at / G * G, G, x);
@@ -127,6 +140,17 @@ void aq_layout_set(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const 
     }
     float f = (float)x;
     aq_dtype_encode_f32(t, &f, 1, to);
+}
+
+void aq_layout_pack_planes(aq_dtype t, const void *src, int64_t n, int64_t k, void *dst) {
+    const unsigned char *from = src;
+    unsigned char *to = dst;
+    size_t head = head_bytes(t), codes = aq_dtype_of(t)->bytes - head, blocks = (size_t)n * (size_t)k / G;
+    for (size_t b = 0; b < blocks; b++, from += head + codes) {
+        for (size_t h = 0; h < head; h += 2)
+            memcpy(to + blocks * (codes + h) + b * 2, from + h, 2);
+        memcpy(to + b * codes, from + head, codes);
+    }
 }
 
 /* Where row n of the result comes from: rotate-half heads become interleaved pairs. */

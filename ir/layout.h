@@ -35,4 +35,7 @@ void aq_layout_set(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const 
  * (row 2i from i, row 2i+1 from i + head_dim/2). Works for every type PANEL offers; `first`/`count` let workers share a matrix. */
 void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int64_t head_dim, int64_t first, int64_t count, void *dst);
 
+/* dst = the blocks of the row-major matrix [n,k] at src as PLANES; rows in the order of src. For types that PLANES offers. */
+void aq_layout_pack_planes(aq_dtype t, const void *src, int64_t n, int64_t k, void *dst);
+
 #endif

@@ -19,8 +19,8 @@
  *   lanes L [vec V]  the axis lies in vectors: element e of a turn is in lane (e / V) mod L. V elements side by side are one wide load of a
  *                    GPU's lane; a CPU's vectors have V = 1
  *   warps W          the elements of a turn are cut into W contiguous parts, one a warp of the work item. A mark and not a loop: an
- *                    accumulator stays declared where its item begins while all warps together fill a LOCAL buffer inside. The warps of an
- *                    item are the largest product of marks that enclose a statement; a statement without is done by all of them
+ *                    accumulator stays declared where its item begins while all warps together fill a LOCAL buffer inside. A statement
+ *                    is divided by the marks of the axes that it has; the warps of an item are the largest such product
  *   mma M            the axis is cut into fragments of M for matrix instructions
  *   stages N [BUF..] on a `for`: what is loaded from these buffers (all of the loop's, if none is named), or stored into these LOCAL ones,
  *                    is on its way N - 1 turns ahead. LOCAL buffers become rings of N

@@ -58,11 +58,13 @@ static aq_status check_buf(const nest_check *c, const aq_nest_buf *b) {
     }
     if (t->block > 1 && (!b->type.rank || b->type.dim[b->type.rank - 1].sym || b->type.dim[b->type.rank - 1].k % t->block))
         REFUSE(c, "%s: the last axis of %s is ragged: expected a number, a multiple of %d", name, t->name, t->block);
-    int needs = b->layout == AQ_LAYOUT_PANEL ? 2 : b->layout == AQ_LAYOUT_ROWS ? b->type.rank : 3;
+    int needs = b->layout == AQ_LAYOUT_PANEL || b->layout == AQ_LAYOUT_PLANES ? 2 : b->layout == AQ_LAYOUT_ROWS ? b->type.rank : 3;
     if (b->layout < 0 || b->layout >= AQ_LAYOUT_COUNT || b->type.rank != needs || (b->layout != AQ_LAYOUT_ROWS && t->kind == AQ_KIND_ACT) ||
         (needs == 3 && b->layout != AQ_LAYOUT_ROWS && t->block > 1))
         REFUSE(c, "%s: layout %s does not hold rank %d of %s", name, b->layout < AQ_LAYOUT_COUNT ? aq_layout_name(b->layout) : "?",
                b->type.rank, t->name);
+    if (b->layout == AQ_LAYOUT_PLANES && (b->type.dim[0].sym || (b->type.dtype != AQ_Q4_0 && b->type.dtype != AQ_Q4_1 && b->type.dtype != AQ_Q8_0)))
+        REFUSE(c, "%s: planes of %s: expected q4_0, q4_1 or q8_0 of a size in numbers", name, t->name);
     if (b->layout == AQ_LAYOUT_PANEL && b->type.dim[1].sym)
         REFUSE(c, "%s: a panel's row has a symbolic size: expected a number", name);
     return AQ_OK;
@@ -116,17 +118,14 @@ static int is_power(int x, int least, int most) {
 
 static aq_status check_marks(const nest_check *c, aq_id id, const char *axis) {
     const aq_stmt *s = &c->n->stmts.at[id];
-    int64_t step = aq_check_step(c, id), all = s->warps ? s->warps : 1;
+    int64_t step = aq_check_step(c, id);
     if (s->warps && (!is_power(s->warps, 2, 32) || step % s->warps))
         REFUSE(c, "axis %s: %d warps: expected a power of two up to 32 that divides the step", axis, s->warps);
     for (int i = 0; i < c->depth; i++) {
         const aq_stmt *outer = &c->n->stmts.at[c->loop[i]];
-        all *= outer->warps ? outer->warps : 1;
         if (outer->warps && s->warps && outer->axis == s->axis)
             REFUSE(c, "axis %s: warps inside warps of the same axis: expected one mark", axis);
     }
-    if (all > 32)
-        REFUSE(c, "axis %s: %d warps a work item: expected at most 32", axis, (int)all);
     if (s->vec && (!s->lanes || !is_power(s->vec, 1, 64)))
         REFUSE(c, "axis %s: vec %d: expected a power of two up to 64, behind lanes", axis, s->vec);
     if (s->lanes && (!is_power(s->lanes, 2, 64) || aq_check_part(c, id) % (s->lanes * (s->vec ? s->vec : 1))))

@@ -21,13 +21,16 @@ static aq_status check_covered(const nest_check *c, const aq_tile *t, aq_id tile
 /* Numbers of a tile over these axes here that one warp has, vectors and fragments counting once; lanes axes at most one unless `two` allows for attend. */
 static aq_status check_size(const nest_check *c, const char *name, const uint8_t *axes, int n, int max_lanes) {
     int64_t count = 1;
-    int lanes = 0;
+    int lanes = 0, warps = 1;
     for (int k = 0; k < n; k++) {
         aq_id loop = aq_check_loop_of(c, axes[k]);
         if (!loop)
             REFUSE(c, "%s: axis %s is used outside of any loop over it", name, c->n->axes.at[axes[k]].name);
         const aq_stmt *s = &c->n->stmts.at[loop];
         lanes += s->lanes > 0;
+        warps *= s->warps ? s->warps : 1;
+        if (warps > 32)
+            REFUSE(c, "%s: its axes are cut for more than 32 warps: expected at most 32 a work item", name);
         count *= aq_check_part(c, loop) / (s->lanes ? s->lanes : s->mma ? s->mma : 1);
         if (count > MAX_TILE_ELEMENTS)
             REFUSE(c, "%s: more than %d values or vectors at a time: expected smaller steps", name, MAX_TILE_ELEMENTS);

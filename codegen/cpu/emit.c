@@ -255,6 +255,9 @@ static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleR
 
 /* Marks of a GPU change the order of sums, or promise what a CPU does not do. */
 static aq_status check_marks(const aq_nest *n) {
+    for (aq_id i = 1; i < n->bufs.n; i++)
+        if (n->bufs.at[i].layout == AQ_LAYOUT_PLANES)
+            return aq_fail(AQ_REFUSED, n->name, "%s: planes are for a GPU: expected rows or panel on a CPU", n->bufs.at[i].name);
     for (aq_id i = 1; i < n->stmts.n; i++) {
         const aq_stmt *s = &n->stmts.at[i];
         const char *mark = s->vec > 1 ? "vec" : s->warps ? "warps" : s->mma ? "mma" : s->stages ? "stages" : NULL;

@@ -57,6 +57,8 @@ aq_status aq_exec_store(const aq_ref_tensor *t, aq_layout l, aq_arena *arena, vo
         memcpy(dst, rows, size);
     } else if (l == AQ_LAYOUT_PANEL) {
         aq_layout_pack_panel(t->dtype, rows, t->dim[0], t->dim[1], 0, 0, t->dim[0], dst);
+    } else if (l == AQ_LAYOUT_PLANES) {
+        aq_layout_pack_planes(t->dtype, rows, t->dim[0], t->dim[1], dst);
     } else {
         for (int64_t i = 0; i < n; i++) {
             index_of(t->dim, t->rank, i, index);

@@ -78,6 +78,28 @@ static void panels_hold_what_rows_hold(void **state) {
     check_panel(AQ_BF16, 33, 19, 0, 1);
 }
 
+static void planes_hold_what_rows_hold(void **state) {
+    (void)state;
+    static const aq_dtype types[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0};
+    static const int64_t dim[2] = {5, 96};
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        size_t rows_size, size;
+        char *rows = bytes_of(AQ_LAYOUT_ROWS, types[t], dim, 2, &rows_size), *planes = bytes_of(AQ_LAYOUT_PLANES, types[t], dim, 2, &size);
+        fill(types[t], dim[0] * dim[1], rows, t);
+        assert_int_equal(size, rows_size);
+        aq_layout_pack_planes(types[t], rows, dim[0], dim[1], planes);
+        for (int64_t i = 0; i < dim[0] * dim[1]; i++) {
+            const int64_t at[2] = {i / dim[1], i % dim[1]};
+            assert_true(aq_layout_get(AQ_LAYOUT_PLANES, types[t], dim, 2, at, planes) == aq_layout_get(AQ_LAYOUT_ROWS, types[t], dim, 2, at, rows));
+        }
+        size_t codes = types[t] == AQ_Q8_0 ? 32 : 16; /* the codes of block 1 behind those of block 0, its scale behind all codes */
+        assert_memory_equal(planes + codes, rows + aq_dtype_of(types[t])->bytes * 2 - codes, codes);
+        assert_memory_equal(planes + 15 * codes + 2, rows + aq_dtype_of(types[t])->bytes, 2);
+        aq_mem_free(rows);
+        aq_mem_free(planes);
+    }
+}
+
 static void rows_past_the_end_stay_zero(void **state) {
     (void)state;
     const int64_t dim[2] = {17, 32};
@@ -169,6 +191,8 @@ static void what_a_layout_does_not_offer_is_refused(void **state) {
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_PANEL, AQ_Q4_0, two, 2, "t", &size), AQ_REFUSED);
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_PANEL, AQ_F32, three, 3, "t", &size), AQ_REFUSED);
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_PANEL, AQ_A16, three + 1, 2, "t", &size), AQ_REFUSED);
+    assert_int_equal(aq_layout_bytes(AQ_LAYOUT_PLANES, AQ_F32, two, 2, "t", &size), AQ_REFUSED);
+    assert_int_equal(aq_layout_bytes(AQ_LAYOUT_PLANES, AQ_Q4_0, two, 2, "t", &size), AQ_REFUSED);
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_KV_ROWS, AQ_F32, two, 2, "t", &size), AQ_REFUSED);
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_KV_PANEL, AQ_Q8_0, three, 3, "t", &size), AQ_REFUSED);
     assert_int_equal(aq_layout_bytes(AQ_LAYOUT_ROWS, AQ_F32, huge, 2, "t", &size), AQ_REFUSED);
@@ -197,7 +221,8 @@ static void packing_is_fast(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(panels_hold_what_rows_hold),          cmocka_unit_test(rows_past_the_end_stay_zero), cmocka_unit_test(words_are_as_the_emitter_reads_them),
+        cmocka_unit_test(panels_hold_what_rows_hold),          cmocka_unit_test(planes_hold_what_rows_hold),
+        cmocka_unit_test(rows_past_the_end_stay_zero), cmocka_unit_test(words_are_as_the_emitter_reads_them),
         cmocka_unit_test(caches_lie_by_pages),                 cmocka_unit_test(stores_round_and_saturate),   cmocka_unit_test(what_a_layout_does_not_offer_is_refused),
         cmocka_unit_test(packing_is_fast),
     };

@@ -148,7 +148,7 @@ static void regions_lower_to_what_they_mean(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int s = 0; s < 6 && rows[i].schedules[s]; s++)
             for (int t = 0; t < 6 && rows[i].t[t]; t++)
-                for (int panels = 0; panels < 2; panels++)
+                for (int panels = 0; panels < 3; panels++) /* 2: planes, where the type has them */
                     region_check(rows[i].story, rows[i].text, rows[i].schedules[s], rows[i].t[t], panels, 1 + (uint64_t)t);
 }
 

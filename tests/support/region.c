@@ -177,6 +177,10 @@ static void choose_layouts(region *r, int panels) {
         const aq_type *t = &value_of(r, r->m->weights.at[i].value)->type;
         int64_t dim[2] = {t->rank == 2 ? t->dim[0].k : 0, t->rank == 2 ? t->dim[1].k : 0};
         size_t bytes;
+        if (panels == 2 && t->rank == 2 && !aq_layout_bytes(AQ_LAYOUT_PLANES, t->dtype, dim, 2, "test", &bytes)) {
+            r->m->weights.at[i].layout = AQ_LAYOUT_PLANES;
+            continue;
+        }
         r->m->weights.at[i].layout = panels && t->rank == 2 && !aq_layout_bytes(AQ_LAYOUT_PANEL, t->dtype, dim, 2, "test", &bytes)
                                          ? AQ_LAYOUT_PANEL
                                          : AQ_LAYOUT_ROWS;
@@ -259,6 +263,8 @@ static void *buffer(region *r, const aq_nest_buf *b, const region_data *d, size_
         memcpy(p, d->rows, row_bytes(d));
     else if (b->layout == AQ_LAYOUT_PANEL)
         aq_layout_pack_panel(b->type.dtype, d->rows, dim[0], dim[1], 0, 0, dim[0], p);
+    else if (b->layout == AQ_LAYOUT_PLANES)
+        aq_layout_pack_planes(b->type.dtype, d->rows, dim[0], dim[1], p);
     else
         for (int64_t i = 0, n = count(d); i < n; i++) {
             int64_t index[3] = {i / (dim[1] * dim[2]), i / dim[2] % dim[1], i % dim[2]};
@@ -359,7 +365,7 @@ void region_check(const char *story, const char *text, const char *schedule, int
         snprintf(reason, sizeof reason, "%s", why);
         if (n && !aq_print_nest(n, &out))
             (void)!aq_text_end(&out, &printed);
-        fail_msg("%s: schedule '%s', T=%lld, %s, seed %llu\n%s\n%s\n%s", story, schedule, (long long)t, panels ? "panels" : "rows",
+        fail_msg("%s: schedule '%s', T=%lld, %s, seed %llu\n%s\n%s\n%s", story, schedule, (long long)t, panels == 2 ? "planes" : panels ? "panels" : "rows",
                  (unsigned long long)seed, reason, text, printed);
     }
     region_close(&r);

@@ -25,7 +25,7 @@ typedef struct region {
     double tolerance;
 } region;
 
-/* Data of seed for T = t; `panels`: matrices of weights and states in the layouts of the CPU. Runs the reference graph. 0, or the reason.
+/* Data of seed for T = t; `panels`: matrices of weights and states in the layouts of the CPU; 2: weights in planes. Runs the reference graph. 0, or the reason.
  */
 const char *region_open(region *r, aq_module *m, int64_t t, int panels, uint64_t seed);
 void region_close(region *r);
