@@ -65,11 +65,12 @@ static void handle_lost_page(int number, siginfo_t *info, void *context) {
 }
 
 void aq_signals_open(void) {
-    struct sigaction act = {.sa_handler = handle_interrupt}, lost = {.sa_sigaction = handle_lost_page, .sa_flags = SA_SIGINFO};
+    /* RESTART: stdio gives up a write that a signal interrupts, and what it held is lost. Who waits for input waits in ppoll, which returns anyway. */
+    struct sigaction act = {.sa_handler = handle_interrupt, .sa_flags = SA_RESTART}, lost = {.sa_sigaction = handle_lost_page, .sa_flags = SA_SIGINFO};
     sigemptyset(&act.sa_mask);
     sigemptyset(&lost.sa_mask);
     sigaction(SIGBUS, &lost, NULL);
-    sigaction(SIGINT, &act, NULL); /* no SA_RESTART: a read of standard input must return */
+    sigaction(SIGINT, &act, NULL);
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
 }
