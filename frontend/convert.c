@@ -257,7 +257,10 @@ static aq_status write_tokenizer(job *j) {
         if (!(known[i].flags & form) || t->kind == AQ_TOKENIZER_NONE || (t->kind == AQ_TOKENIZER_SPM && !(known[i].flags & HF)))
             continue;
         AQ_TRY(begin(j, known[i].name, &w));
-        AQ_TRY(aq_tokenizer_put(t, j->model.chat_template, j->config.max_length, known[i].file, w));
+        aq_status status = aq_tokenizer_put(t, j->model.chat_template, j->config.max_length, known[i].file, w);
+        if (status == AQ_REFUSED && j->c->path)
+            return aq_fail_prefix(status, j->c->path);
+        AQ_TRY(status);
         AQ_TRY(end(j, w));
     }
     return AQ_OK;

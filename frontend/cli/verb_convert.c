@@ -5,6 +5,7 @@
 #include "frontend/cli/subject.h"
 #include "frontend/convert.h"
 #include "frontend/lora.h"
+#include "frontend/reasons.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -98,7 +99,7 @@ static aq_status convert(const aq_args *a, const char *out, const aq_checkpoint 
         AQ_TRY_GOTO(status, close, aq_tokenizer_source_read(&arena, o->tokenizer_folder, &tokenizer));
         o->tokenizer = &tokenizer;
         if (tokenizer.kind == AQ_TOKENIZER_NONE)
-            status = aq_fail(AQ_REFUSED, o->tokenizer_folder, "no tokenizer in this folder: expected tokenizer.json, or vocab.json and merges.txt");
+            status = aq_refuse(AQ_WHY_CONVERT_TOKENIZER, o->tokenizer_folder, "no tokenizer in this folder: expected tokenizer.json, or vocab.json and merges.txt");
         AQ_TRY_GOTO(status, close, status);
     }
     status = aq_convert(&arena, c, out, o, &report);

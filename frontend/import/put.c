@@ -2,6 +2,8 @@
  * software-based CRC generators", 2005): about 1.5 GB/s, more than a disk takes. */
 #include "frontend/import/put.h"
 
+#include "frontend/reasons.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -88,7 +90,7 @@ void aq_put_json(aq_put *o, const char *s, size_t n, const char *what) {
         size_t length = sequence((const unsigned char *)s + at, n - at);
         if (length == 0) {
             if (o->status == AQ_OK)
-                o->status = aq_fail(AQ_REFUSED, what, "not UTF-8: expected text that JSON can hold");
+                o->status = aq_refuse(AQ_WHY_CONVERT_TEXT, what, "not UTF-8: expected text that JSON can hold");
             return;
         }
         if (c >= 32 && c != '"' && c != '\\' && c != 127) {

@@ -5,6 +5,7 @@
 #include "frontend/import/gguf.h"
 #include "frontend/import/pieces.h"
 #include "frontend/import/write.h"
+#include "frontend/reasons.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -149,10 +150,10 @@ static const char *pattern_name(aq_pretokenizer pre) {
 /* What the format has names for. */
 static aq_status check_kind(const aq_tokenizer_source *t) {
     if (t->kind == AQ_TOKENIZER_SPM && (!t->byte_ids || (t->add_prefix_space && t->add_prefix_space != AQ_PREFIX_ALWAYS)))
-        return aq_fail(AQ_REFUSED, t->place, "this SentencePiece tokenizer has no byte tokens or another space in front than GGUF's readers put: "
+        return aq_refuse(AQ_WHY_CONVERT_SPM, t->place, "this SentencePiece tokenizer has no byte tokens or another space in front than GGUF's readers put: "
                                              "expected one from tokenizer.model or a GGUF file");
     if (t->kind == AQ_TOKENIZER_BPE && (t->ignore_merges != (t->pre == AQ_PRE_LLAMA3) || !pattern_name(t->pre)))
-        return aq_fail(AQ_REFUSED, t->place, "GGUF has no name for a tokenizer with this pattern and ignore_merges %s: expected Llama 3's with, another without",
+        return aq_refuse(AQ_WHY_CONVERT_PATTERN, t->place, "GGUF has no name for a tokenizer with this pattern and ignore_merges %s: expected Llama 3's with, another without",
                        t->ignore_merges ? "true" : "false");
     return AQ_OK;
 }

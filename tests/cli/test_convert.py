@@ -8,6 +8,7 @@ PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 TINY = os.path.abspath("tests/data/tiny-hf")
 SEED = int(os.environ.get("AQ_SEED", "1"))
 KILLS = 100
+sys.dont_write_bytecode = True
 if not os.access(PROGRAM, os.X_OK):
     sys.exit(f"{PROGRAM}: no program to test")
 
@@ -88,6 +89,25 @@ class Convert(unittest.TestCase):
         r = json.loads(self.good("convert", "tiny:random", "-o", self.path("random"), "--shard-size", "50KB", "--json").stdout)
         self.assertTrue(any("model-00001-of-" in f for f in r["files"]) and any(f.endswith("index.json") for f in r["files"]))
         self.assertEqual(self.good("convert", TINY, "--to", "gguf", "-o", "-").stdout, contents(g))
+
+    def test_sentencepiece(self):
+        """Scores become merges and merges scores: the same ids from the GGUF, the folder made of it, and the GGUF made of that."""
+        sys.path.insert(0, "tests/bad")
+        from make_spm import spm
+        source = spm(self.folder, tokens=["\u2581", "a", "b", "ab", "\u2581a", "\u2581ab", "abb", "ba", "bab", "\u00e9"])[-1]
+        self.good("convert", source, "-o", self.path("hf"))
+        self.good("convert", self.path("hf"), "-o", self.path("back.gguf"))
+        self.good("convert", self.path("back.gguf"), "-o", self.path("again"))
+        self.assertEqual(contents(self.path("hf/tokenizer.json")), contents(self.path("again/tokenizer.json")))
+        r = random.Random(SEED)
+        for i in range(20):
+            self.assertEqual(self.ids(source, text := "".join(r.choice("ab \u00e9\u4e2d") for _ in range(i))), self.ids(self.path("hf"), text), text)
+            self.assertEqual(self.ids(source, text), self.ids(self.path("back.gguf"), text), text)
+
+    def ids(self, model, text):
+        with open(self.path("text"), "w") as f:
+            f.write(text)
+        return self.good("tokenize", model, "--file", self.path("text")).stdout
 
     def test_refusals(self):
         out = self.path("out")
