@@ -109,13 +109,14 @@ static int32_t at_least(int64_t x, int64_t lo) {
  * one at a time 17.4 ms, two 16.1, four 15.8; where one is wanted, two cost what one does). */
 static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t t_hi, int wanted_rows) {
     int wide = t->has_avx512 || t->is_ref, few = t_hi == 1 && !wanted_rows, one_row = few || wanted_rows;
-    int32_t tokens = few || (wanted_rows && t_hi == 1) ? 1 : wanted_rows ? 2 : (wide ? 6 : 3) / w->dots_together;
+    int pair = w->blocks && w->panels && w->dots_together > 1 && wide; /* one panel of each and twice the tokens: a piece is unpacked for more rows */
+    int32_t tokens = few || (wanted_rows && t_hi == 1) ? 1 : wanted_rows ? 2 : (wide ? 6 : 3) * (pair ? 2 : 1) / w->dots_together;
     if (w->rows_layout && !w->panels) { /* lanes along the sum; a few rows side by side */
         tokens = few || wanted_rows ? 1 : 2;
         axis(s, "n", few ? 4 : 64, few ? 0 : 4, 0, 0);
         axis(s, "d", w->blocks ? 32 : few ? 64 : 32, 0, w->blocks ? 0 : 16, 0);
     } else {
-        axis(s, "n", one_row || t_hi <= 8 ? 16 : wide ? 32 : 16, 0, 16, 0);
+        axis(s, "n", one_row || t_hi <= 8 || pair ? 16 : wide ? 32 : 16, 0, 16, 0);
         axis(s, "d", w->blocks ? 32 : 4, 0, 0, 0);
     }
     tokens = at_least(tokens, 1);
