@@ -5,7 +5,8 @@
  * The name is the key: recipes and contents. Offsets and sizes follow from the plan, so the file says nothing that could lie about them. A
  * file that is there was complete when it got its name (written beside, synced, renamed); what can go wrong afterwards is a disk or a user:
  * opening compares size and tail, the sums with their own sum, and the ends of four pieces of every weight (its first and last, two
- * within): a start of 20 GB reads 7 MB. Such a file is written again. aq_rt_cache_file_check looks at every byte (`aquila show cache --check`).
+ * within): of 20 GB it looks at 14 MB (from a cold disk the kernel reads the 2 MiB around each look, which decoding needs next; asked to read
+ * less, it would keep small pages there for good). Such a file is written again. aq_rt_cache_file_check looks at every byte (`aquila show cache --check`).
  * Two processes that pack at once write two temporary files with the same bytes; the later rename wins and harms nobody. Whoever has a file
  * mapped keeps it when it is removed. Opening sets its time, so that the least recently used can be told.
  *
