@@ -8,6 +8,7 @@
  * m, l, o go to scratch, and a second phase merges them (Dao et al., "Flash-Decoding", 2023). N is a multiple of the page, so that
  * the number of pieces is at most P, which sizes the scratch. With an axis `c N` the pieces are a loop inside the item that merges each as it
  * ends: for the sum of a row the same order as `split N`, so that many tokens and few tokens give it the same bits.
+ * With `t N 1` sequences that have one token in the step (decoding beside prompts) have work items of one token, beside those of N.
  * Schedule: t, j (query heads an item; all of the group if left out), s with lanes, f (unrolled), e lanes, split, c. */
 #include "codegen/lower.h"
 
@@ -55,6 +56,7 @@ typedef struct attention {
     int64_t heads, kv_heads, group, rows; /* query heads; kv heads; query heads a kv head; query heads an item */
     int64_t e, split; /* positions of a piece; 0: all in one */
     int in_turn;      /* pieces are a loop of the item, not items */
+    enum { ALL, SINGLE, SEVERAL } which; /* the sequences of this tree, by their tokens in the step */
     int causal;
     double scale;
     aq_id field[6];                  /* buffers by row of batch.def */
@@ -107,12 +109,27 @@ static aq_status seen(aq_lower_state *l, const attention *a, aq_id *out) {
     return aq_low_op2(l, AQ_OP_minimum, *out, pos, out);
 }
 
+/* The tokens n of a sequence, or none, for this tree: n * min(n - 1, 1), and min(n, 2 - n), which is 1 for 1 and never more than 0 else. */
+static aq_status of_which(aq_lower_state *l, const attention *a, aq_id *limit) {
+    aq_id n = *limit, k;
+    if (a->which == SEVERAL) {
+        AQ_TRY(op2c(l, AQ_OP_sub, n, 1, &k));
+        AQ_TRY(op2c(l, AQ_OP_minimum, k, 1, &k));
+        return aq_low_op2(l, AQ_OP_mul, n, k, limit);
+    }
+    AQ_TRY(aq_low_const(l, 2, &k));
+    AQ_TRY(aq_low_op2(l, AQ_OP_sub, k, n, &k));
+    return aq_low_op2(l, AQ_OP_minimum, n, k, limit);
+}
+
 /* b, t and c with their limits. */
 static aq_status sequence_axes(aq_lower_state *l, attention *a) {
     aq_id limit, start;
     AQ_TRY(axis(l, 'b', l->n->bufs.at[field(a, "rows")].type.dim[0], 0, &a->b, &a->at_b));
     AQ_TRY(aq_low_load(l, field(a, "rows"), &a->at_b, 1, &limit));
-    AQ_TRY(axis(l, 't', type_of(l, a->value)->dim[0], limit, &a->t, &a->at_t));
+    if (a->which)
+        AQ_TRY(of_which(l, a, &limit));
+    AQ_TRY(axis(l, 't', a->which == SINGLE ? aq_dim_const(1) : type_of(l, a->value)->dim[0], limit, &a->t, &a->at_t));
     AQ_TRY(aq_low_load(l, field(a, "start"), &a->at_b, 1, &start));
     AQ_TRY(aq_low_op2(l, AQ_OP_add, start, a->at_t, &a->token));
     if (!a->split)
@@ -281,7 +298,7 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(sequence_axes(l, a));
     AQ_TRY(axis(l, 'g', aq_dim_const(a->heads / a->rows), 0, &a->g, &a->at_g));
     AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->b, 1, 0));
-    AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->t, step_of(l, 't', 1, 0, &none), 0));
+    AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->t, a->which == SINGLE ? 1 : step_of(l, 't', 1, 0, &none), 0));
     AQ_TRY(aq_low_mark_open(l, 't'));
     if (a->split && !a->in_turn) /* outside of g: the heads of a page lie side by side, and the items that hold work stand together in the grid */
         AQ_TRY(aq_low_open(l, AQ_STMT_TILES, a->c, 1, 0));
@@ -292,7 +309,7 @@ static aq_status main_tree(aq_lower_state *l, attention *a, int phase) {
     AQ_TRY(aq_low_mark_open(l, 'j'));
     AQ_TRY(op2c(l, AQ_OP_mul, a->at_g, (double)a->rows, &a->head));
     AQ_TRY(aq_low_op2(l, AQ_OP_add, a->head, a->at_j, &a->head));
-    AQ_TRY(open_e(l, a, 'e'));
+    AQ_TRY(open_e(l, a, a->which == SINGLE ? 'u' : 'e'));
     uint32_t mask = 1u << a->b | 1u << a->t | 1u << a->g | 1u << a->j | 1u << a->ax_e, piece = a->split ? mask | 1u << a->c : mask;
     AQ_TRY(aq_low_acc(l, "o", AQ_MONOID_attend, a->in_turn ? mask : piece, l->depth, &o));
     AQ_TRY(a->in_turn ? pieces_in_turn(l, a, o, piece) : positions(l, a, o));
@@ -325,7 +342,7 @@ aq_status aq_low_attend(aq_lower_state *l, aq_id value, int phase, int part) {
     const aq_node *n = aq_low_node(l, value);
     const aq_id *in = aq_node_in(l->m, n);
     attention a = {.value = value, .q = in[0], .k = in[1], .v = in[2], .batch = in[3], .split = l->s->split};
-    const aq_axis_plan *j = aq_low_plan(l, 0, 'j'), *c = aq_low_plan(l, 0, 'c');
+    const aq_axis_plan *t = aq_low_plan(l, 0, 't'), *j = aq_low_plan(l, 0, 'j'), *c = aq_low_plan(l, 0, 'c');
     a.heads = type_of(l, a.q)->dim[1].k;
     a.kv_heads = type_of(l, a.k)->dim[1].k;
     a.group = a.heads / a.kv_heads;
@@ -345,5 +362,10 @@ aq_status aq_low_attend(aq_lower_state *l, aq_id value, int phase, int part) {
     AQ_TRY(bufs_of(l, &a));
     if (part)
         AQ_TRY(part_buffers(l, &a, part == 1));
+    if (!part && t && t->step[0] > 1 && t->step[1] == 1) {
+        a.which = SEVERAL;
+        AQ_TRY(main_tree(l, &a, phase));
+        a.which = SINGLE;
+    }
     return part == 2 ? merge_tree(l, &a, phase) : main_tree(l, &a, phase);
 }

@@ -136,7 +136,7 @@ static void plan_attend(const aq_module *m, aq_schedule *s, const look *w, const
     while (rows > most || group % rows)
         rows--;
     int64_t tokens = t_hi <= 8 ? 1 : most / rows; /* a few: most often the next ones of several sequences, one each */
-    axis(s, "t", at_least(tokens, 1), 0, 0, 0);
+    axis(s, "t", at_least(tokens, 1), tokens > 1, 0, 0);
     axis(s, "j", (int32_t)rows, 0, 0, 0);
     axis(s, "s", t->has_avx512 || t->is_ref ? ATTEND_POSITIONS : 16, 0, 16, 0);
     axis(s, "f", 4, 0, 0, 0);

@@ -102,7 +102,7 @@ static const row rows[] = {
     {"attention",
      HEAD "state $k: f16[S, 2, 16]\n state $v: f16[S, 2, 24]\n graph f(%q: f32[T, 6, 16], %b: batch) -> f32[T, 6, 24] {\n"
           " %y = fused(%q, $k, $v, %b) { yield (attend %q, $k, $v, %b {causal, scale=0.25}) }\n return %y }\n}",
-     {"", "c 64; t 5; s 16 lanes", "t 4; j 1; s 64 lanes 16; f 8; e lanes 8", "split 64; t 2; s 32 lanes 16", "split 128; j 3; s 16 lanes 8",
+     {"", "c 64; t 5 1; s 16 lanes", "t 4; j 1; s 64 lanes 16; f 8; e lanes 8", "split 64; t 2; s 32 lanes 16", "split 128; j 3; s 16 lanes 8",
       "t 8 4 warps; s 32 16 warps; f 4; $k in reg stages 2"},
      {1, 2, 7, 12}},
     {"attention of all positions, merged and quantised",
