@@ -219,6 +219,40 @@ static void interrupts(void **state) {
     free(tok);
 }
 
+/* A step of three sequences that is stopped leaves each as it was; the same step then does what it would have done, and allocates nothing. */
+static void an_interrupted_step(void **state) {
+    (void)state;
+    enum { SEQ = 3, N = 70 };
+    int32_t tok[SEQ][N + 3], step[9];
+    int64_t seq[9];
+    uint8_t want[9];
+    const float *logits;
+    for (int threads = 1; threads <= 3; threads++) {
+        aq_rt_session *s = open_with(200, SEQ, 80, 9, threads);
+        for (int q = 0; q < SEQ; q++) {
+            some_tokens(tok[q], N + 3, 20 + (uint64_t)q);
+            assert_ok(aq_rt_feed(s, q, tok[q], N, 0, NULL));
+        }
+        for (int i = 0; i < 9; i++) {
+            step[i] = tok[i / 3][N + i % 3];
+            seq[i] = i / 3;
+            want[i] = 1;
+        }
+        int64_t spare = s->kv.n_spare;
+        aq_mem_fail_after(1);
+        aq_rt_interrupt(s);
+        assert_refused(AQ_INTERRUPTED, "interrupted", aq_rt_step(s, step, seq, want, 9, &logits));
+        assert_int_equal(s->kv.n_spare, spare);
+        for (int q = 0; q < SEQ; q++)
+            assert_int_equal(aq_rt_length(s, q), N);
+        assert_ok(aq_rt_step(s, step, seq, want, 9, &logits));
+        aq_mem_fail_after(0);
+        for (int i = 0; i < 9; i++)
+            expect_logits(logits + i * TINY_V, tok[i / 3], N + i % 3 + 1);
+        aq_rt_session_close(s);
+    }
+}
+
 static void a_step_allocates_nothing(void **state) {
     (void)state;
     int32_t tok[64];
@@ -316,7 +350,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_token_at_a_time),      cmocka_unit_test(chunks_do_not_matter),     cmocka_unit_test(many_sequences),
         cmocka_unit_test(truncated_positions_are_forgotten), cmocka_unit_test(limits_are_named), cmocka_unit_test(interrupts),
-        cmocka_unit_test(a_step_allocates_nothing), cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(times_of_steps),
+        cmocka_unit_test(an_interrupted_step), cmocka_unit_test(a_step_allocates_nothing), cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(times_of_steps),
         cmocka_unit_test(weights_of_another_plan),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
