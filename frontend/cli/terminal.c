@@ -181,6 +181,7 @@ static aq_status open_line(aq_terminal *t) {
     el_set(t->line, EL_EDITOR, "emacs");
     el_set(t->line, EL_SIGNAL, 0);
     el_set(t->line, EL_SETTY, "-d", "-isig", NULL);
+    el_set(t->line, EL_SETTY, "-x", "+noflsh", NULL); /* while an answer is given, Ctrl-C throws away nothing that was printed or typed */
     el_set(t->line, EL_GETCFN, read_character);
     el_set(t->line, EL_HIST, history, t->history);
     t->is_bracketed = el_get(t->line, EL_TERMINAL, &name) == 0 && name && strcmp(name, "dumb");
