@@ -1,6 +1,5 @@
 /* test_layout.c: the layouts of weights and caches: the fast packer writes the bytes that the definition reads. */
 #include "ir/layout.h"
-#include "ir/clock.h"
 #include "ir/memory.h"
 #include "ir/random.h"
 
@@ -201,30 +200,11 @@ static void what_a_layout_does_not_offer_is_refused(void **state) {
     assert_int_equal(aq_layout_by_name("pane", 4), AQ_LAYOUT_COUNT);
 }
 
-/* Not a benchmark: shows the rate, and fails only if packing became absurdly slow. */
-static void packing_is_fast(void **state) {
-    (void)state;
-    static const aq_dtype types[] = {AQ_Q4_1, AQ_Q8_0, AQ_BF16, AQ_Q5_0, AQ_Q4_K, AQ_Q6_K};
-    for (int i = 0; i < 6; i++) {
-        const int64_t dim[2] = {4096, 2048};
-        size_t from_size, to_size;
-        char *from = bytes_of(AQ_LAYOUT_ROWS, types[i], dim, 2, &from_size), *to = bytes_of(AQ_LAYOUT_PANEL, types[i], dim, 2, &to_size);
-        int64_t start = aq_clock_ns();
-        aq_layout_pack_panel(types[i], from, dim[0], dim[1], 0, 0, dim[0], to);
-        double gb_per_s = (double)from_size / (double)(aq_clock_ns() - start);
-        print_message("%s: %.2f GB/s packed\n", aq_dtype_of(types[i])->name, gb_per_s);
-        assert_true(gb_per_s > 0.01);
-        aq_mem_free(from);
-        aq_mem_free(to);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(panels_hold_what_rows_hold),          cmocka_unit_test(planes_hold_what_rows_hold),
         cmocka_unit_test(rows_past_the_end_stay_zero), cmocka_unit_test(words_are_as_the_emitter_reads_them),
         cmocka_unit_test(caches_lie_by_pages),                 cmocka_unit_test(stores_round_and_saturate),   cmocka_unit_test(what_a_layout_does_not_offer_is_refused),
-        cmocka_unit_test(packing_is_fast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
