@@ -137,11 +137,9 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
         if (t->text[i].n > t->longest)
             t->longest = t->text[i].n;
     }
-    for (uint32_t b = 0; b < 128; b++) {
-        char c = (char)b;
-        t->ascii_id[b] = aq_piece_find(t, aq_piece_hash(&c, 1), &c, 1);
-    }
-    return t->kind == AQ_TOKENIZER_BPE ? read_bytes(t, s) : AQ_OK;
+    if (t->kind == AQ_TOKENIZER_BPE)
+        return read_bytes(t, s);
+    return aq_chars_build(t); /* scores ask for characters */
 }
 
 static aq_status bad_merge(const aq_tokenizer_source *s, uint32_t rank, const char *what) {
@@ -311,7 +309,9 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
         AQ_TRY(aq_classes_build(t));
     AQ_TRY(read_vocab(t, s));
     AQ_TRY(s->scores ? aq_merges_of_scores(t, s) : read_merges(t, s));
-    t->cuts_words = t->kind == AQ_TOKENIZER_SPM && t->ascii_id[' '] != AQ_NO_ID && ends_at_spaces(t);
+    if (t->kind == AQ_TOKENIZER_BPE)
+        AQ_TRY(aq_chars_build(t));
+    t->cuts_words = t->kind == AQ_TOKENIZER_SPM && t->chars[' '] != AQ_CHAR_NONE && ends_at_spaces(t);
     AQ_TRY(place_added(t, s));
     AQ_TRY(aq_added_build(t, s->place));
     t->bos = s->bos, t->eos = s->eos, t->pad = s->pad, t->unk = s->unk;

@@ -34,19 +34,10 @@ void aq_ids_close(aq_ids *ids) {
     *ids = (aq_ids){0};
 }
 
-/* The bytes of a piece as ids. A byte the vocabulary lacks is left out, as Hugging Face does, or becomes unk. */
-static size_t first_ids(const aq_tokenizer *t, const char *piece, size_t n, uint32_t *ids) {
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t id = t->byte_id[(uint8_t)piece[i]];
-        ids[count] = id == AQ_NO_ID && t->unk_bytes ? (uint32_t)t->unk : id;
-        count += ids[count] != AQ_NO_ID;
-    }
-    return count;
-}
-
 static size_t symbols_of(const aq_tokenizer *t, const char *piece, size_t n, uint32_t *ids) {
-    return t->kind == AQ_TOKENIZER_SPM ? aq_spm_symbols(t, piece, n, ids) : first_ids(t, piece, n, ids);
+    if (t->kind == AQ_TOKENIZER_SPM)
+        return aq_spm_symbols(t, piece, n, ids);
+    return t->starts_from_chars ? aq_char_symbols(t, piece, n, ids) : aq_byte_symbols(t, piece, n, ids);
 }
 
 static aq_status append(const aq_tokenizer *t, aq_ids *out, const uint32_t *ids, size_t n) {
@@ -80,19 +71,19 @@ static aq_status encode_long(const aq_tokenizer *t, aq_merge_work *w, const char
 }
 
 static aq_status encode_piece(const aq_tokenizer *t, aq_merge_work *w, const char *piece, size_t n, aq_ids *out) {
-    if (n > AQ_SHORT_PIECE && (!t->ignore_merges || n > t->longest))
-        return encode_long(t, w, piece, n, out);
-    uint32_t ids[AQ_SHORT_PIECE], found = aq_piece_find(t, aq_piece_hash(piece, n), piece, n);
+    uint32_t ids[AQ_SHORT_BYTES], found = AQ_NO_ID;
     uint8_t whole = AQ_WHOLE_NO;
+    if (n <= t->longest)
+        found = aq_piece_find(t, aq_piece_hash(piece, n), piece, n);
     if (found != AQ_NO_ID) {
         whole = __atomic_load_n(&t->whole[found], __ATOMIC_RELAXED);
         if (whole == AQ_WHOLE_YES)
             return aq_ids_push(out, (int32_t)found);
     }
-    if (n > AQ_SHORT_PIECE)
+    if (n > AQ_SHORT_BYTES)
         return encode_long(t, w, piece, n, out);
     size_t left = symbols_of(t, piece, n, ids);
-    if (t->has_ties)
+    if (left > AQ_SHORT_PIECE || t->has_ties)
         AQ_TRY(aq_merge_long(t, w, ids, left, &left));
     else
         left = aq_merge_short(t, ids, left);

@@ -16,19 +16,16 @@ static const char mark[] = "\xE2\x96\x81";
 enum { MARK = 3 };
 
 size_t aq_spm_symbol(const aq_tokenizer *t, const char *s, size_t n, uint32_t *out) {
-    uint8_t b = (uint8_t)*s;
-    uint32_t c = b;
-    int length = 1;
-    if (b < 0x80) {
-        *out = t->ascii_id[b];
-    } else {
-        length = aq_utf8_decode(s, n, &c);
-        if (!length) {
-            *out = AQ_SYMBOL_BYTE | b;
-            return 1;
-        }
-        *out = aq_piece_find(t, aq_piece_hash(s, (size_t)length), s, (size_t)length);
+    uint32_t c = (uint8_t)*s;
+    int length = c < 0x80 ? 1 : aq_utf8_decode(s, n, &c);
+    if (!length) {
+        *out = AQ_SYMBOL_BYTE | (uint8_t)*s;
+        return 1;
     }
+    if (c < 0x10000)
+        *out = t->chars[c] == AQ_CHAR_NONE ? AQ_NO_ID : t->chars[c];
+    else
+        *out = aq_piece_find(t, aq_piece_hash(s, (size_t)length), s, (size_t)length);
     if (*out == AQ_NO_ID)
         *out = AQ_SYMBOL_CHARACTER | c;
     return (size_t)length;
@@ -54,29 +51,19 @@ size_t aq_spm_symbols(const aq_tokenizer *t, const char *piece, size_t n, uint32
     return count;
 }
 
-static size_t put_utf8(uint32_t c, uint8_t out[4]) {
-    if (c < 0x80)
-        return out[0] = (uint8_t)c, 1;
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n; i-- > 1; c >>= 6)
-        out[i] = (uint8_t)(0x80 | (c & 0x3F));
-    out[0] = (uint8_t)((n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0) | c);
-    return n;
-}
-
 aq_status aq_spm_append(const aq_tokenizer *t, const uint32_t *ids, size_t n, aq_ids *out) {
     int was_unk = 0;
     for (size_t i = 0; i < n; i++) {
-        uint8_t bytes[4] = {(uint8_t)ids[i]};
+        char bytes[4] = {(char)ids[i]};
         if (ids[i] < AQ_SYMBOL_CHARACTER) {
             AQ_TRY(aq_ids_push(out, (int32_t)ids[i]));
             was_unk = 0;
             continue;
         }
-        size_t length = ids[i] < AQ_SYMBOL_BYTE ? put_utf8(ids[i] & ~AQ_SYMBOL_CHARACTER, bytes) : 1;
+        size_t length = ids[i] < AQ_SYMBOL_BYTE ? aq_utf8_put(ids[i] & ~AQ_SYMBOL_CHARACTER, bytes) : 1;
         if (t->byte_id[0] != AQ_NO_ID) {
             for (size_t k = 0; k < length; k++)
-                AQ_TRY(aq_ids_push(out, (int32_t)t->byte_id[bytes[k]]));
+                AQ_TRY(aq_ids_push(out, (int32_t)t->byte_id[(uint8_t)bytes[k]]));
         } else if (t->unk_bytes && !(was_unk && t->fuse_unk)) {
             AQ_TRY(aq_ids_push(out, t->unk));
             was_unk = 1;

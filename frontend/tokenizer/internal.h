@@ -5,6 +5,7 @@
  *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
  *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces
+ *   chars.c        piece -> the symbols that merging starts from
  *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
  *   encode.c       ties the above together; encode_spm.c: where the symbols are characters
  *   decode.c       ids -> text */
@@ -20,6 +21,7 @@
 #define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 1024) / 2 ? (entries) * 2 + 1024 : AQ_TOKENIZER_LIMIT)
 #define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */
 #define AQ_SHORT_PIECE 64u            /* symbols; longer pieces go to merge_long.c */
+#define AQ_SHORT_BYTES 192u           /* of a piece that is tried as a whole, and whose symbols lie on the stack */
 
 /* ---- alphabet.c ---- */
 /* Maps text in the printable alphabet to raw bytes: returns how many were written to out (room for n), or -1 if a character has no
@@ -36,6 +38,7 @@ int64_t aq_marks_to_spaces(const char *text, size_t n, char *out, int *has_space
 /* Decodes the character at s[0..n), n > 0: returns its length and *out; or 0 if it is invalid or cut off (surrogates and overlong
  * forms are invalid). */
 int aq_utf8_decode(const char *s, size_t n, uint32_t *out);
+size_t aq_utf8_put(uint32_t c, char out[4]); /* returns the length */
 /* For s[0..n) that does not decode: the length of the maximal subpart that one U+FFFD stands for (Unicode 3.9, as the WHATWG decoder
  * and Rust's from_utf8_lossy); *out_incomplete says that more bytes could still make it a character. */
 int aq_utf8_bad_length(const char *s, size_t n, int *out_incomplete);
@@ -93,7 +96,8 @@ struct aq_tokenizer {
     int from_scores;
     int cuts_words;    /* SPM: no merge makes a text with a space behind another character, so pieces may end there */
     uint32_t byte_id[256]; /* AQ_NO_ID: the vocabulary has no such byte */
-    uint32_t ascii_id[128]; /* SPM: of characters */
+    uint32_t *chars; /* [65536] of characters */
+    int starts_from_chars;
     aq_added_token *added;
     uint32_t n_added;
     aq_added_trie trie[2]; /* 0: matched first, in the text as it is; 1: after normalisation (which is none here) */
@@ -134,6 +138,16 @@ static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint3
 AQ_MUST_USE aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks);
 AQ_MUST_USE aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge);
 AQ_MUST_USE aq_status aq_merges_of_scores(aq_tokenizer *t, const aq_tokenizer_source *s);
+
+/* ---- chars.c ---- */
+/* An entry of chars: the id of a character of which merging may start, AQ_CHAR_NONE if there is none; and whether it can stand at the seam
+ * of a merge that takes a part of a character. */
+#define AQ_CHAR_NONE 0x00FFFFFFu
+#define AQ_CHAR_LEFT 0x01000000u
+#define AQ_CHAR_RIGHT 0x02000000u
+AQ_MUST_USE aq_status aq_chars_build(aq_tokenizer *t); /* after the merges */
+size_t aq_byte_symbols(const aq_tokenizer *t, const char *piece, size_t n, uint32_t *ids); /* room for n; likewise: */
+size_t aq_char_symbols(const aq_tokenizer *t, const char *piece, size_t n, uint32_t *ids);
 
 /* ---- added.c ---- */
 AQ_MUST_USE aq_status aq_added_build(aq_tokenizer *t, const char *place);

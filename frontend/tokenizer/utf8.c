@@ -56,6 +56,16 @@ int aq_utf8_decode(const char *s, size_t n, uint32_t *out) {
     return full;
 }
 
+size_t aq_utf8_put(uint32_t c, char out[4]) {
+    if (c < 0x80)
+        return out[0] = (char)c, 1;
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
+    out[0] = (char)((n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0) | c);
+    return n;
+}
+
 int aq_utf8_bad_length(const char *s, size_t n, int *out_incomplete) {
     int full;
     int right = right_bytes(s, n, &full);

@@ -152,6 +152,87 @@ static void test_both_ways_agree(void **state) {
     assert_int_equal(aq_mem_open_blocks(), 0);
 }
 
+/* ---- merging may start from characters (chars.c) ---- */
+
+static size_t put_bytes(char *out, const char *bytes, size_t n) {
+    size_t length = 0;
+    for (size_t i = 0; i < n; i++)
+        length += (size_t)aq_alphabet_of_byte((uint8_t)bytes[i], out + length);
+    return length;
+}
+
+/* Random merges over the bytes of three characters, so that many take part of one together with something else, or make one late: the ids are
+ * those of merging from bytes all the same. */
+static void test_start_from_characters(void **state) {
+    (void)state;
+    static const char *const letters[] = {"\xE4\xB8\x80", "\xE4\xB8\x81", "a"};
+    static const char bytes[] = "\xE4\xB8\x80\x81" "a";
+    aq_random r = aq_random_open(9);
+    uint32_t started = 0;
+    for (int round = 0; round < 400; round++) {
+        char made[60][9], text[60][20], merge[60][40];
+        aq_bytes vocab[60], merges[60];
+        uint32_t n_made = 5, n_merges = 0;
+        for (uint32_t i = 0; i < 5; i++)
+            snprintf(made[i], sizeof made[i], "%c", bytes[i]);
+        if (round % 2) { /* the characters first, as in vocabularies that were trained */
+            static const char *const usual[][2] = {{"\xE4", "\xB8"}, {"\xE4\xB8", "\x80"}, {"\xE4\xB8", "\x81"}};
+            for (; n_merges < 3; n_merges++) {
+                size_t n = put_bytes(merge[n_merges], usual[n_merges][0], strlen(usual[n_merges][0]));
+                merge[n_merges][n++] = ' ';
+                n += put_bytes(merge[n_merges] + n, usual[n_merges][1], 1);
+                merges[n_merges] = (aq_bytes){merge[n_merges], (uint32_t)n};
+                snprintf(made[n_made++], sizeof made[0], "%s%s", usual[n_merges][0], usual[n_merges][1]);
+            }
+        }
+        for (int tries = 0; tries < 100 && n_merges < 30; tries++) {
+            uint32_t a = aq_random_below(&r, n_made), b = aq_random_below(&r, n_made);
+            const char *x = made[a], *y = made[b];
+            int is_new = strlen(x) + strlen(y) < 9;
+            if (round % 6 == 3) /* no seams */
+                is_new &= (a == 4 || a > 5) && (b == 4 || b > 5);
+            char both[20];
+            snprintf(both, sizeof both, "%s%s", x, y);
+            for (uint32_t i = 0; i < n_made; i++)
+                is_new &= strcmp(made[i], both) != 0;
+            if (!is_new)
+                continue;
+            size_t n = put_bytes(merge[n_merges], x, strlen(x));
+            merge[n_merges][n++] = ' ';
+            n += put_bytes(merge[n_merges] + n, y, strlen(y));
+            merges[n_merges] = (aq_bytes){merge[n_merges], (uint32_t)n};
+            n_merges++;
+            snprintf(made[n_made++], sizeof made[0], "%.8s", both);
+        }
+        for (uint32_t i = n_merges - 1; round % 3 == 0 && i > 0; i--) { /* ranks in any order: characters come late */
+            uint32_t j = aq_random_below(&r, i + 1);
+            aq_bytes m = merges[i];
+            merges[i] = merges[j], merges[j] = m;
+        }
+        for (uint32_t i = 0; i < n_made; i++)
+            vocab[i] = (aq_bytes){text[i], (uint32_t)put_bytes(text[i], made[i], strlen(made[i]))};
+        aq_tokenizer_source s = {.kind = AQ_TOKENIZER_BPE, .place = "toy", .n_vocab = n_made, .vocab = vocab, .n_merges = n_merges, .merges = merges,
+                                 .bos = -1, .eos = -1, .pad = -1, .unk = -1};
+        aq_tokenizer *t;
+        VOCAB_NEED(aq_tokenizer_build(&s, &t) == AQ_OK);
+        started += t->starts_from_chars && t->chars[0x4E00] != AQ_CHAR_NONE;
+        for (int k = 0; k < 20; k++) {
+            char piece[400] = "";
+            uint32_t want[400];
+            aq_ids ids = {0};
+            for (uint32_t n = 1 + aq_random_below(&r, 40); n; n--)
+                strcat(piece, letters[aq_random_below(&r, 3)]);
+            size_t n_want = naive(t, want, aq_byte_symbols(t, piece, strlen(piece), want));
+            assert_int_equal(aq_tokenizer_encode(t, piece, strlen(piece), 0, &ids), AQ_OK);
+            assert_int_equal(ids.n, n_want);
+            assert_memory_equal(ids.at, want, n_want * 4);
+            aq_ids_close(&ids);
+        }
+        aq_tokenizer_close(t);
+    }
+    assert_true(started > 100);
+}
+
 static double seconds(const aq_tokenizer *t, const char *text, size_t n) {
     aq_ids ids = {0};
     int64_t start = aq_clock_ns();
@@ -183,7 +264,7 @@ static void test_time_is_linear(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_of_merges), cmocka_unit_test(test_both_ways_agree),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order_of_merges), cmocka_unit_test(test_both_ways_agree), cmocka_unit_test(test_start_from_characters),
                                        cmocka_unit_test(test_time_is_linear)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
