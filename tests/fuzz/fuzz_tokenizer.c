@@ -1,5 +1,6 @@
 /* fuzz_tokenizer.c: the files of a tokenizer are hostile, and so is the text. The input is a letter and sections with a zero byte between:
  *   j: tokenizer.json, special_tokens_map.json, text    s: vocab.json, merges.txt, added_tokens.json, special_tokens_map.json, text
+ *   m: two bytes of length, that much of tokenizer.model, text (which hold zero bytes themselves)
  * What builds must encode any text, the same by short and long merges, and decode it the same in one go and streamed. */
 #include "frontend/tokenizer/internal.h"
 #include "ir/memory.h"
@@ -34,6 +35,16 @@ static aq_status read_files(aq_source_reader *r, const char **at, const char *en
     return special.n ? aq_source_parse_special(r, special.s, special.n, 1) : AQ_OK;
 }
 
+static aq_status read_model(aq_source_reader *r, const char **at, const char *end) {
+    if (end - *at < 2)
+        return aq_fail(AQ_REFUSED, "fuzz", "too short");
+    size_t n = (size_t)(uint8_t)(*at)[0] | (size_t)(uint8_t)(*at)[1] << 8;
+    const char *model = *at + 2;
+    n = n < (size_t)(end - model) ? n : (size_t)(end - model);
+    *at = model + n;
+    return aq_source_parse_model(r, model, n);
+}
+
 static void compare_merges(const aq_tokenizer *t, aq_bytes text) {
     uint32_t a[AQ_SHORT_PIECE], b[AQ_SHORT_PIECE];
     size_t n = 0, n_long;
@@ -52,7 +63,7 @@ static void compare_merges(const aq_tokenizer *t, aq_bytes text) {
 
 /* Streamed, the text must be that of all bytes at once: one push of them through a token of the text itself is not at hand, so the
  * bytes are joined and decoded by hand. */
-static void check_decode(const aq_tokenizer *t, const aq_ids *ids) {
+static void check_decode(const aq_tokenizer *t, const aq_ids *ids, int compare) {
     aq_decoder d = aq_decoder_open(t, 0);
     aq_bytes part;
     size_t n = 0, n_all = 0, at = 0;
@@ -69,14 +80,14 @@ static void check_decode(const aq_tokenizer *t, const aq_ids *ids) {
         memcpy(out + n, part.s, part.n);
         n += part.n;
     }
-    for (size_t k = 0; k < n_all;) {
+    for (size_t k = 0; compare && k < n_all;) {
         uint32_t c;
         int incomplete, length = aq_utf8_decode(all + k, n_all - k, &c);
         need(length ? memcmp(out + at, all + k, (size_t)length) == 0 : memcmp(out + at, "\xEF\xBF\xBD", 3) == 0);
         at += length ? (size_t)length : 3;
         k += length ? (size_t)length : (size_t)aq_utf8_bad_length(all + k, n_all - k, &incomplete);
     }
-    need(at == n);
+    need(!compare || at == n);
     free(all);
     free(out);
     aq_decoder_close(&d);
@@ -94,7 +105,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     for (size_t i = 1; i < size && n < 8; i++)
         if (data[i] == 0)
             from[n++] = i + 1;
-    if (size < 2 || roll(&e, 12) == 0)
+    if (size < 2 || data[0] == 'm' || roll(&e, 12) == 0)
         return LLVMFuzzerMutate(data, size, max_size);
     size_t k = roll(&e, n), to = k + 1 < n ? from[k + 1] - 1 : size;
     if (to > from[k])
@@ -113,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     aq_tokenizer_source source = {.kind = AQ_TOKENIZER_BPE, .place = "fuzz", .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     aq_source_reader r = {.arena = &arena, .place = "fuzz", .out = &source};
     aq_tokenizer *t = NULL;
-    aq_status status = read_files(&r, &at, end, data[0] == 's');
+    aq_status status = data[0] == 'm' ? read_model(&r, &at, end) : read_files(&r, &at, end, data[0] == 's');
     source.added = r.added.at;
     source.n_added = r.added.n;
     if (status == AQ_OK && aq_tokenizer_build(&source, &t) == AQ_OK) {
@@ -123,10 +134,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             need(aq_tokenizer_encode(t, text.s, text.n, match, &ids) == AQ_OK);
             for (size_t i = 0; i < ids.n; i++)
                 need(ids.at[i] >= 0 && (uint32_t)ids.at[i] < aq_tokenizer_size(t));
-            check_decode(t, &ids);
+            check_decode(t, &ids, t->kind == AQ_TOKENIZER_BPE); /* SentencePiece's decoder takes the first space away */
             aq_ids_close(&ids);
         }
-        compare_merges(t, text);
+        if (t->kind == AQ_TOKENIZER_BPE)
+            compare_merges(t, text);
         aq_tokenizer_close(t);
     }
     aq_arena_close(&arena);

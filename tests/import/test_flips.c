@@ -75,15 +75,15 @@ static aq_status messages(const unsigned char *bytes, size_t n) {
 }
 
 /* The seeds of fuzz_tokenizer: a letter, then files with a zero byte between, then a text. */
-static aq_status tokenizer(const unsigned char *bytes, size_t n, int slow) {
+static aq_status tokenizer(const unsigned char *bytes, size_t n, char form) {
     aq_arena arena = {0};
     aq_tokenizer_source source = {.kind = AQ_TOKENIZER_BPE, .place = "f", .bos = -1, .eos = -1, .pad = -1, .unk = -1};
     aq_source_reader r = {.arena = &arena, .place = "f", .out = &source};
     aq_tokenizer *t = NULL;
     aq_ids ids = {0};
-    const char *at = (const char *)bytes, *zero = slow ? memchr(at, 0, n) : NULL;
+    const char *at = (const char *)bytes, *zero = form == 's' ? memchr(at, 0, n) : NULL;
     size_t first = zero ? (size_t)(zero - at) : n;
-    aq_status status = slow ? aq_source_parse_vocab(&r, at, first) : aq_source_parse_json(&r, at, n);
+    aq_status status = form == 's' ? aq_source_parse_vocab(&r, at, first) : form == 'm' ? aq_source_parse_model(&r, at, n) : aq_source_parse_json(&r, at, n);
     if (status == AQ_OK && zero)
         status = aq_source_parse_merges(&r, zero + 1, n - first - 1);
     source.added = r.added.at;
@@ -96,8 +96,9 @@ static aq_status tokenizer(const unsigned char *bytes, size_t n, int slow) {
     return status;
 }
 
-static aq_status tokenizer_json(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 0); }
-static aq_status vocab_and_merges(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 1); }
+static aq_status tokenizer_json(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 'j'); }
+static aq_status vocab_and_merges(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 's'); }
+static aq_status tokenizer_model(const unsigned char *bytes, size_t n) { return tokenizer(bytes, n, 'm'); }
 
 /* ---- forms of several files: the one at hand in a folder of the others ---- */
 
@@ -178,15 +179,15 @@ static void turn_every_bit(const char *name, open_form *open, unsigned char *byt
     print_message("%s: %zu bytes: %u of %zu cut files and %u of %zu with a bit turned are whole all the same\n", name, n, cut_ok, n, flip_ok, 8 * n);
 }
 
-/* A seed without its first `skip` bytes, up to the zero byte behind `sections` of them (0: whole). */
+/* A seed without its first `skip` bytes, up to the zero byte behind `sections` of them (0: whole; -N: without its last N bytes). */
 static void turn_seed(const char *name, const char *path, open_form *open, size_t skip, int sections) {
     char *text;
     size_t n;
     if (aq_file_read(path, 1 << 16, &text, &n) != AQ_OK)
         fail_msg("%s", aq_error());
     unsigned char *bytes = (unsigned char *)text + skip;
-    n -= skip;
-    for (size_t i = 0; sections && i < n; i++)
+    n -= skip + (sections < 0 ? (size_t)-sections : 0);
+    for (size_t i = 0; sections > 0 && i < n; i++)
         if (bytes[i] == 0 && --sections == 0)
             n = i;
     turn_every_bit(name, open, bytes, n);
@@ -205,6 +206,7 @@ FORM(config_hf, "config/hf", config, 0, 0)
 FORM(config_flagai, "config/flagai", config, 0, 0)
 FORM(tokenizer_json, "tokenizer/json", tokenizer_json, 1, 1)
 FORM(vocab_and_merges, "tokenizer/slow", vocab_and_merges, 1, 2)
+FORM(tokenizer_model, "tokenizer/model", tokenizer_model, 3, -11) /* without the text at the end */
 FORM(messages, "chat/row0", messages, 1, 1)
 
 static void form_index(void **state) {
@@ -246,6 +248,7 @@ int main(void) {
         cmocka_unit_test(form_gguf),          cmocka_unit_test(form_safetensors),    cmocka_unit_test(form_torch),
         cmocka_unit_test(form_config_hf),     cmocka_unit_test(form_config_flagai),  cmocka_unit_test(form_tokenizer_json),
         cmocka_unit_test(form_vocab_and_merges), cmocka_unit_test(form_messages),
+        cmocka_unit_test(form_tokenizer_model),
         cmocka_unit_test_setup_teardown(form_index, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(form_adapter, make_folder, remove_folder),
     };
