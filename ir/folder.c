@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -64,6 +65,14 @@ static uint64_t number_of(const char *path, const char *name, uint64_t unit) {
         x = strtoull(at + strlen(name), NULL, 10) * unit;
     aq_mem_free(text);
     return x;
+}
+
+uint64_t aq_mem_addresses(void) {
+    struct rlimit most;
+    if (getrlimit(RLIMIT_AS, &most) || most.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    uint64_t used = number_of("/proc/self/status", "VmSize:\t", 1024);
+    return used == UINT64_MAX ? UINT64_MAX : used < most.rlim_cur ? most.rlim_cur - used : 0;
 }
 
 uint64_t aq_mem_available(void) {

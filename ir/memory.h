@@ -23,6 +23,10 @@ void aq_mem_unmap(void *block, size_t size);
  * count as free. UINT64_MAX where nobody can tell. (folder.c) */
 uint64_t aq_mem_available(void);
 
+/* Bytes of addresses that this process may still map (ulimit -v); UINT64_MAX where nothing limits them. Libraries that end the program when they
+ * get no memory are only opened where there is enough. (folder.c) */
+uint64_t aq_mem_addresses(void);
+
 /* For tests: the Nth allocation from now (1 = the next) and all after it fail; 0 switches it off. */
 void aq_mem_fail_after(long nth);
 /* Blocks allocated and not yet freed, maps included; and the number of allocations made so far. */

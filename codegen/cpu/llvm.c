@@ -3,6 +3,7 @@
 #include "codegen/cpu/llvm.h"
 
 #include "codegen/cpu/cpu.h"
+#include "ir/memory.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@ static const char *wanted; /* aq_cpu_llvm_use */
 static aq_llvm table;
 static char version[32], path[512], why[600];
 static int is_open;
+static aq_status failure = AQ_MISSING; /* where it is not open: the kind of `why` */
 
 static void *open_by_name(void) {
     if (wanted) {
@@ -50,7 +52,20 @@ static int fill(void *lib) {
     return 1;
 }
 
+/* LLVM ends the program by an exception of C++ where it gets no memory: the library maps 130 MiB, a model's code took up to 60 more. */
+static int has_addresses(void) {
+    uint64_t left = aq_mem_addresses(), wants = (uint64_t)256 << 20;
+    if (left >= wants)
+        return 1;
+    snprintf(why, sizeof why, "LLVM needs 256 MiB of addresses, %llu MiB are allowed: expected a higher limit (ulimit -v), a plan compiled before, or "
+             "--target ref", (unsigned long long)(left >> 20));
+    failure = AQ_NO_MEMORY;
+    return 0;
+}
+
 static void open_once(void) {
+    if (!has_addresses())
+        return;
     void *lib = open_by_name();
     if (!lib)
         return;
@@ -81,7 +96,7 @@ void aq_cpu_llvm_use(const char *file) {
 aq_status aq_llvm_open(const aq_llvm **out) {
     pthread_once(&once, open_once);
     if (!is_open)
-        return aq_fail(AQ_MISSING, NULL, "%s", why);
+        return aq_fail(failure, NULL, "%s", why);
     *out = &table;
     return AQ_OK;
 }

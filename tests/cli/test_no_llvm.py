@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_no_llvm.py: a plan made ahead of time runs where LLVM is not: elsewhere, with a path to it that leads nowhere, and with no trace of it in
 the process's maps while it answers. Without LLVM what has to compile says so (exit 4), what has not goes on. AQ_PROGRAM names the program."""
-import os, signal, subprocess, sys, tempfile, time, unittest
+import os, resource, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 MODELS = [os.path.abspath("tests/data/tiny-hf"), "tiny:random"]
@@ -69,6 +69,18 @@ class NoLlvm(unittest.TestCase):
                 self.assertTrue(err.startswith("aquila: error: ") and "LLVM" in err and err.count("\n") == 1, err)
                 self.assertEqual(r.stdout, b"")
             self.assertEqual(os.listdir(d), [], "something of the plan was left behind")
+
+    def test_too_few_addresses_for_it(self):
+        """LLVM aborts where it gets no memory: so it is not opened, and that is said."""
+        def limited(*args):
+            limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (200_000_000, 200_000_000))
+            return subprocess.run([PROGRAM, *args], stdin=subprocess.DEVNULL, capture_output=True, env=environment({}), timeout=120, preexec_fn=limit)
+        if limited("version").returncode:
+            return  # the address sanitizer's shadow alone takes more
+        r = limited("run", MODELS[0], "--prompt-ids", "1", "-n", "1", "--cache", "none")
+        self.assertEqual((r.returncode, r.stdout, r.stderr.count(b"\n")), (5, b"", 1), r.stderr)
+        self.assertIn(b"LLVM needs 256 MiB of addresses", r.stderr)
+        self.assertEqual(limited("run", MODELS[0], "--prompt-ids", "1", "-n", "1", "--target", "ref").returncode, 0)
 
     def test_what_need_not_goes_on(self):
         for args in (["run", MODELS[0], "--prompt-ids", "1", "-n", "1", "--target", "ref"], ["show", MODELS[0]], ["doctor"],
