@@ -92,7 +92,6 @@ static aq_status make_merged(const aq_tensor_maker *maker, int64_t first, int64_
 
 static aq_status merge_one(aq_checkpoint *c, aq_tensor *t, const aq_lora *lora, uint32_t n, aq_dtype to) {
     merged *m;
-    size_t elements;
     if (to == AQ_DTYPE_NONE)
         to = aq_dtype_of(t->dtype)->kind == AQ_KIND_FLOAT ? t->dtype : AQ_BF16;
     AQ_TRY(aq_tensor_fits(c, t, to));
@@ -106,13 +105,7 @@ static aq_status merge_one(aq_checkpoint *c, aq_tensor *t, const aq_lora *lora, 
         chain_tensor(c, m->maker.content, &lora[i].b);
         chain(m->maker.content, &lora[i].scale, sizeof lora[i].scale);
     }
-    m->maker.content[1] ^= (uint64_t)to << 56 | (uint64_t)2 << 48; /* recipe 2 */
-    AQ_TRY(aq_size_mul((size_t)t->dim[0], (size_t)t->dim[1], t->file_name, &elements));
-    AQ_TRY(aq_dtype_bytes(to, elements, t->file_name, &t->bytes));
-    t->dtype = to;
-    t->data = NULL;
-    t->maker = &m->maker;
-    return AQ_OK;
+    return aq_tensor_become(t, to, AQ_MADE_MERGED, &m->maker);
 }
 
 static int by_house(const void *a, const void *b) { return strcmp(((const aq_lora *)a)->house, ((const aq_lora *)b)->house); }

@@ -44,18 +44,11 @@ aq_status aq_tensor_fits(const aq_checkpoint *c, const aq_tensor *t, aq_dtype to
 
 static aq_status retype(aq_checkpoint *c, aq_dtype to, aq_tensor *t) {
     retyped *m;
-    size_t elements;
     AQ_TRY(aq_tensor_fits(c, t, to));
     AQ_ALLOC(&c->arena, m, 1);
     *m = (retyped){.maker.rows = make_rows, .from = *t, .to = to};
     aq_tensor_content(c, t, m->maker.content);
-    m->maker.content[1] ^= (uint64_t)to << 56 | (uint64_t)1 << 48; /* recipe 1 */
-    AQ_TRY(aq_size_mul((size_t)t->dim[0], (size_t)t->dim[1], t->file_name, &elements));
-    AQ_TRY(aq_dtype_bytes(to, elements, t->file_name, &t->bytes));
-    t->dtype = to;
-    t->data = NULL;
-    t->maker = &m->maker;
-    return AQ_OK;
+    return aq_tensor_become(t, to, AQ_MADE_RETYPED, &m->maker);
 }
 
 aq_status aq_checkpoint_retype(aq_checkpoint *c, aq_dtype to) {
