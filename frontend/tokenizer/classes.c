@@ -38,14 +38,16 @@ int aq_class_is_space(uint32_t c) {
            c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+/* \p{L}: utf8proc's numbers of its five categories are in a row. */
+static int is_letter(utf8proc_category_t category) {
+    return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
 aq_class aq_class_of(aq_pretokenizer pre, uint32_t c) {
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    if (is_letter(category))
         return AQ_CLASS_LETTER;
+    switch (category) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_NO:
@@ -67,12 +69,10 @@ aq_status aq_classes_build(aq_tokenizer *t) {
 /* Rust's \w, by Unicode's UTS 18: Alphabetic, marks, decimal numbers, connector punctuation, join controls. Alphabetic goes beyond
  * letters and letter numbers only by Other_Alphabetic: marks, and the circled letters. */
 int aq_class_is_word(uint32_t c) {
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    if (is_letter(category))
+        return 1;
+    switch (category) {
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_MN:
