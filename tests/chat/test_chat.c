@@ -208,56 +208,42 @@ static void test_history(void **state) {
     aq_tokenizer_close(t);
 }
 
-static uint32_t next_u32(const char **at) {
-    uint32_t x;
-    memcpy(&x, *at, 4);
-    *at += 4;
-    return x;
-}
-
-static aq_bytes next_bytes(const char **at) {
-    uint32_t n = next_u32(at);
-    aq_bytes b = {*at, n};
-    *at += n;
-    return b;
-}
-
 /* SmolLM2's own template, run by Jinja, gave the texts; Hugging Face's tokenizers the ids (tests/oracle/chat.py). */
 static void test_chatml_as_jinja(void **state) {
     (void)state;
     size_t n;
     char *file = vocab_gunzip("chatml.gz", &n);
-    const char *at = file, *jinja;
+    vocab_data at = {file, file + n};
+    const char *jinja;
     aq_tokenizer *t = vocab_open("smollm2");
     aq_arena arena = {0};
-    aq_bytes j = next_bytes(&at);
+    aq_bytes j = vocab_list(&at, 1);
     aq_chat_template chatml;
     assert_int_equal(aq_arena_string(&arena, j.s, j.n, &jinja), AQ_OK);
     assert_int_equal(aq_chat_template_open(&arena, &(aq_chat_choice){.jinja = jinja}, &chatml), AQ_OK);
     assert_string_equal(chatml.system, "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
-    uint32_t n_cases = next_u32(&at);
+    uint32_t n_cases = vocab_u32(&at);
     for (uint32_t i = 0; i < n_cases; i++) {
         aq_chat_message m[16];
-        aq_chat_request r = {&chatml, NULL, NULL, m, next_u32(&at), NULL};
+        aq_chat_request r = {&chatml, NULL, NULL, m, vocab_u32(&at), NULL};
         VOCAB_NEED(r.n_messages <= 16);
         for (uint32_t k = 0; k < r.n_messages; k++) {
-            m[k].role = (aq_chat_role)next_u32(&at);
-            m[k].text = next_bytes(&at);
+            m[k].role = (aq_chat_role)vocab_u32(&at);
+            m[k].text = vocab_list(&at, 1);
         }
-        aq_bytes want = next_bytes(&at), got = rendered(&arena, &r);
+        aq_bytes want = vocab_list(&at, 1), got = rendered(&arena, &r);
         if (want.n != got.n || memcmp(want.s, got.s, got.n))
             fail_msg("case %u: \"%.*s\", Jinja has \"%.*s\"", i, (int)got.n, got.s, (int)want.n, want.s);
-        uint32_t n_ids = next_u32(&at);
+        aq_bytes want_ids = vocab_list(&at, 4);
         aq_ids ids = {0};
         aq_chat_text text;
         assert_int_equal(aq_chat_render(&arena, &r, &text), AQ_OK);
         assert_int_equal(aq_chat_encode(t, &text, &ids), AQ_OK);
-        assert_int_equal(ids.n, n_ids);
-        assert_memory_equal(ids.at, at, n_ids * 4);
-        at += n_ids * 4;
+        assert_int_equal(ids.n, want_ids.n);
+        assert_memory_equal(ids.at, want_ids.s, want_ids.n * 4);
         aq_ids_close(&ids);
     }
-    assert_true(at == file + n);
+    assert_true(at.at == at.end);
     free(file);
     aq_arena_close(&arena);
     aq_tokenizer_close(t);

@@ -11,33 +11,19 @@
 
 enum { MESSAGES = 16 };
 
-static uint32_t next_u32(const char **at) {
-    uint32_t x;
-    memcpy(&x, *at, 4);
-    *at += 4;
-    return x;
-}
-
-static aq_bytes next_bytes(const char **at) {
-    uint32_t n = next_u32(at);
-    aq_bytes b = {*at, n};
-    *at += n;
-    return b;
-}
-
-static const char *next_text(aq_arena *arena, const char **at) {
+static const char *next_text(aq_arena *arena, vocab_data *at) {
     const char *s;
-    aq_bytes b = next_bytes(at);
+    aq_bytes b = vocab_list(at, 1);
     VOCAB_NEED(aq_arena_string(arena, b.s, b.n, &s) == AQ_OK);
     return s;
 }
 
-static uint32_t next_messages(const char **at, aq_chat_message m[MESSAGES]) {
-    uint32_t n = next_u32(at);
+static uint32_t next_messages(vocab_data *at, aq_chat_message m[MESSAGES]) {
+    uint32_t n = vocab_u32(at);
     VOCAB_NEED(n <= MESSAGES);
     for (uint32_t k = 0; k < n; k++) {
-        m[k].role = (aq_chat_role)next_u32(at);
-        m[k].text = next_bytes(at);
+        m[k].role = (aq_chat_role)vocab_u32(at);
+        m[k].text = vocab_list(at, 1);
     }
     return n;
 }
@@ -73,15 +59,15 @@ static void test_published_templates(void **state) {
     (void)state;
     size_t size, known = 0;
     char *file = vocab_gunzip("../chat/forms.gz", &size);
-    const char *at = file;
+    vocab_data at = {file, file + size};
     aq_arena arena = {0};
-    uint32_t n = next_u32(&at);
+    uint32_t n = vocab_u32(&at);
     for (uint32_t i = 0; i < n; i++) {
         const char *name = next_text(&arena, &at), *own = next_text(&arena, &at);
         aq_chat_choice choice = {.jinja = next_text(&arena, &at), .place = own};
         choice.bos = next_text(&arena, &at);
         choice.eos = next_text(&arena, &at);
-        uint32_t n_cases = next_u32(&at);
+        uint32_t n_cases = vocab_u32(&at);
         aq_chat_template t = {0};
         aq_status status = aq_chat_template_open(&arena, &choice, &t);
         if (!*name && status != AQ_REFUSED)
@@ -92,12 +78,12 @@ static void test_published_templates(void **state) {
         for (uint32_t k = 0; k < n_cases; k++) {
             aq_chat_message m[MESSAGES];
             aq_chat_request r = {&t, NULL, NULL, m, next_messages(&at, m), NULL};
-            int is_fine = next_u32(&at) == 1;
-            aq_bytes want = is_fine ? next_bytes(&at) : (aq_bytes){0};
+            int is_fine = vocab_u32(&at) == 1;
+            aq_bytes want = is_fine ? vocab_list(&at, 1) : (aq_bytes){0};
             compare(own, k, &r, is_fine ? &want : NULL);
         }
     }
-    assert_true(at == file + size);
+    assert_true(at.at == at.end);
     assert_int_equal(known, 35);
     assert_int_equal(n - known, 78);
     free(file);
@@ -109,20 +95,20 @@ static void test_cut_templates(void **state) {
     (void)state;
     size_t size;
     char *file = vocab_gunzip("../chat/forms.gz", &size);
-    const char *at = file;
-    uint32_t n = next_u32(&at);
+    vocab_data at = {file, file + size};
+    uint32_t n = vocab_u32(&at);
     for (uint32_t i = 0; i < n; i++) {
         aq_arena arena = {0};
-        next_bytes(&at);
-        next_bytes(&at);
+        vocab_list(&at, 1);
+        vocab_list(&at, 1);
         char *jinja = (char *)(uintptr_t)next_text(&arena, &at);
-        next_bytes(&at);
-        next_bytes(&at);
-        for (uint32_t k = next_u32(&at); k > 0; k--) {
+        vocab_list(&at, 1);
+        vocab_list(&at, 1);
+        for (uint32_t k = vocab_u32(&at); k > 0; k--) {
             aq_chat_message m[MESSAGES];
             next_messages(&at, m);
-            if (next_u32(&at))
-                next_bytes(&at);
+            if (vocab_u32(&at))
+                vocab_list(&at, 1);
         }
         for (size_t end = strlen(jinja); end > 0; end -= end < 7 ? end : 7) {
             aq_arena inner = {0};
@@ -153,21 +139,21 @@ static void test_aquila_as_flagai(void **state) {
     (void)state;
     size_t size;
     char *file = vocab_gunzip("../chat/aquila.gz", &size);
-    const char *at = file;
+    vocab_data at = {file, file + size};
     aq_arena arena = {0};
-    uint32_t n = next_u32(&at);
+    uint32_t n = vocab_u32(&at);
     assert_true(n == 6 * 48);
     for (uint32_t i = 0; i < n; i++) {
         aq_chat_template t;
         aq_chat_choice choice = {.wanted = next_text(&arena, &at)};
-        const char *system = next_u32(&at) ? next_text(&arena, &at) : NULL, *instruction = next_u32(&at) ? next_text(&arena, &at) : NULL;
+        const char *system = vocab_u32(&at) ? next_text(&arena, &at) : NULL, *instruction = vocab_u32(&at) ? next_text(&arena, &at) : NULL;
         aq_chat_message m[MESSAGES];
         aq_chat_request r = {&t, system, instruction, m, next_messages(&at, m), NULL};
-        aq_bytes want = next_bytes(&at);
+        aq_bytes want = vocab_list(&at, 1);
         assert_int_equal(aq_chat_template_open(&arena, &choice, &t), AQ_OK);
         compare(choice.wanted, i, &r, &want);
     }
-    assert_true(at == file + size);
+    assert_true(at.at == at.end);
     free(file);
     aq_arena_close(&arena);
 }

@@ -6,8 +6,8 @@
 #include "frontend/chat/recognise.h"
 #include "ir/memory.h"
 #include "tests/fuzz/mutate.h"
+#include "tests/fuzz/sections.h"
 
-#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,18 +30,6 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     if (to > from[k])
         mutate_text(&e, from[k], to, words);
     return e.n;
-}
-
-static void need(int condition) {
-    if (!condition)
-        abort();
-}
-
-static aq_bytes next_section(const char **at, const char *end) {
-    const char *zero = *at < end ? memchr(*at, 0, (size_t)(end - *at)) : NULL;
-    aq_bytes section = {*at, (uint32_t)((zero ? zero : end) - *at)};
-    *at = zero ? zero + 1 : end;
-    return section;
 }
 
 static void one_line(aq_status status) { need(status == AQ_OK || (*aq_error() && !strchr(aq_error(), '\n'))); }

@@ -5,21 +5,8 @@
 #include "frontend/tokenizer/internal.h"
 #include "ir/memory.h"
 #include "tests/fuzz/mutate.h"
+#include "tests/fuzz/sections.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static void need(int condition) {
-    if (!condition)
-        abort();
-}
-
-static aq_bytes next_section(const char **at, const char *end) {
-    const char *zero = *at < end ? memchr(*at, 0, (size_t)(end - *at)) : NULL;
-    aq_bytes section = {*at, (uint32_t)((zero ? zero : end) - *at)};
-    *at = zero ? zero + 1 : end;
-    return section;
-}
 
 static aq_status read_files(aq_source_reader *r, const char **at, const char *end, int is_slow) {
     aq_bytes first = next_section(at, end), second = next_section(at, end);

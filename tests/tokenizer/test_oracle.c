@@ -14,23 +14,7 @@ static int utf8proc_unicode_is_newer(void) { return atoi(utf8proc_unicode_versio
 static const char *const names[3] = {"smollm2", "gpt2", "aquila"};
 static aq_tokenizer *tokenizers[3];
 static char *file;
-static const char *at, *end;
-
-static uint32_t next_u32(void) {
-    uint32_t x;
-    VOCAB_NEED(end - at >= 4);
-    memcpy(&x, at, 4);
-    at += 4;
-    return x;
-}
-
-static aq_bytes next_bytes(size_t unit) {
-    uint32_t n = next_u32();
-    VOCAB_NEED((size_t)(end - at) >= n * unit);
-    aq_bytes b = {at, n};
-    at += n * unit;
-    return b;
-}
+static vocab_data data;
 
 static void fail_ids(const char *name, aq_bytes text, const aq_ids *got, const int32_t *want, size_t n_want) {
     size_t i = 0;
@@ -43,7 +27,7 @@ static void fail_ids(const char *name, aq_bytes text, const aq_ids *got, const i
 static void check_text(int v, aq_bytes text) {
     aq_ids ids = {0};
     int32_t want[8192];
-    aq_bytes b = next_bytes(4);
+    aq_bytes b = vocab_list(&data, 4);
     VOCAB_NEED(b.n <= 8192);
     memcpy(want, b.s, b.n * 4);
     assert_int_equal(aq_tokenizer_encode(tokenizers[v], text.s, text.n, 1, &ids), AQ_OK);
@@ -86,20 +70,20 @@ static void test_cases(void **state) {
     (void)state;
     size_t n;
     file = vocab_gunzip("cases.gz", &n);
-    at = file, end = file + n;
-    uint32_t n_texts = next_u32(), n_decodes = 0;
+    data = (vocab_data){file, file + n};
+    uint32_t n_texts = vocab_u32(&data), n_decodes = 0;
     for (uint32_t i = 0; i < n_texts; i++) {
-        aq_bytes text = next_bytes(1);
+        aq_bytes text = vocab_list(&data, 1);
         for (int v = 0; v < 3; v++)
             check_text(v, text);
     }
     for (int v = 0; v < 3; v++)
-        for (uint32_t left = next_u32(); left; left--, n_decodes++) {
-            aq_bytes ids = next_bytes(4);
+        for (uint32_t left = vocab_u32(&data); left; left--, n_decodes++) {
+            aq_bytes ids = vocab_list(&data, 4);
             for (int skip = 0; skip < 2; skip++)
-                check_decode(v, ids, skip, next_bytes(1));
+                check_decode(v, ids, skip, vocab_list(&data, 1));
         }
-    assert_true(at == end);
+    assert_true(data.at == data.end);
     print_message("%u texts, %u lists of ids, three vocabularies\n", n_texts, n_decodes);
     free(file);
 }
@@ -111,14 +95,14 @@ static void test_classes(void **state) {
     size_t n;
     uint32_t wrong = 0, first_wrong = 0;
     file = vocab_gunzip("classes.gz", &n);
-    at = file, end = file + n;
-    uint32_t next = next_u32(), class = 0;
+    data = (vocab_data){file, file + n};
+    uint32_t next = vocab_u32(&data), class = 0;
     for (uint32_t c = 0; c < 0x110000; c++) {
         if (c >= 0xD800 && c < 0xE000)
             continue;
         if (c == next) {
-            class = next_u32();
-            next = at < end ? next_u32() : UINT32_MAX;
+            class = vocab_u32(&data);
+            next = data.at < data.end ? vocab_u32(&data) : UINT32_MAX;
         }
         int is_right = aq_class_of(AQ_PRE_GPT2, c) == (class & 3) && (aq_class_of(AQ_PRE_SMOLLM, c) == AQ_CLASS_NUMBER) == class >> 2 &&
                        aq_class_is_space(c) == ((class & 3) == AQ_CLASS_SPACE);

@@ -4,6 +4,7 @@
 #define AQ_TESTS_TOKENIZER_VOCAB_H
 
 #include "frontend/tokenizer/tokenizer.h"
+#include "ir/clock.h"
 #include "ir/memory.h"
 
 #include <stdio.h>
@@ -105,6 +106,41 @@ static VOCAB_UNUSED aq_tokenizer *vocab_open(const char *name) {
     VOCAB_NEED(aq_tokenizer_build(&s, &t) == AQ_OK);
     aq_arena_close(&arena);
     return t;
+}
+
+/* Stored oracle data: numbers of 4 bytes, and lists `count, count * unit bytes`; aborts where the data ends. */
+typedef struct vocab_data {
+    const char *at, *end;
+} vocab_data;
+static VOCAB_UNUSED uint32_t vocab_u32(vocab_data *d) {
+    uint32_t x;
+    VOCAB_NEED(d->end - d->at >= 4);
+    memcpy(&x, d->at, 4);
+    d->at += 4;
+    return x;
+}
+static VOCAB_UNUSED aq_bytes vocab_list(vocab_data *d, size_t unit) {
+    uint32_t n = vocab_u32(d);
+    VOCAB_NEED((size_t)(d->end - d->at) >= n * unit);
+    aq_bytes b = {d->at, n};
+    d->at += n * unit;
+    return b;
+}
+
+static VOCAB_UNUSED double vocab_seconds(const aq_tokenizer *t, const char *text, size_t n) {
+    aq_ids ids = {0};
+    int64_t start = aq_clock_ns();
+    VOCAB_NEED(aq_tokenizer_encode(t, text, n, 1, &ids) == AQ_OK);
+    double s = (double)(aq_clock_ns() - start) * 1e-9;
+    aq_ids_close(&ids);
+    return s;
+}
+/* Not a speed but a growth: eight times the text may take twenty-four times the time (a busy machine), never sixty-four times. */
+static VOCAB_UNUSED void vocab_need_linear(const aq_tokenizer *t, const char *what, const char *text, size_t n) {
+    double a = vocab_seconds(t, text, n / 8), b = vocab_seconds(t, text, n);
+    if (b > a * 24 + 0.5)
+        fprintf(stderr, "a run of \"%s\": %zu bytes take %.3f s, %zu bytes %.3f s\n", what, n / 8, a, n, b);
+    VOCAB_NEED(b <= a * 24 + 0.5);
 }
 
 #endif
