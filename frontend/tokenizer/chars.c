@@ -183,10 +183,14 @@ size_t aq_char_symbols(const aq_tokenizer *t, const char *piece, size_t n, uint3
         here = c < 0x10000 ? t->chars[c] : AQ_CHAR_NONE | AQ_CHAR_LEFT | AQ_CHAR_RIGHT;
         if ((before & AQ_CHAR_LEFT) && (here & AQ_CHAR_RIGHT))
             return aq_byte_symbols(t, piece, n, ids);
-        if ((here & AQ_CHAR_NONE) != AQ_CHAR_NONE)
+        if ((here & AQ_CHAR_NONE) != AQ_CHAR_NONE) {
             ids[count++] = here & AQ_CHAR_NONE;
-        else
-            count += aq_byte_symbols(t, piece + i, length, ids + count);
+            continue;
+        }
+        size_t known = aq_byte_symbols(t, piece + i, length, ids + count);
+        if (known < length) /* where a byte is left out, characters meet that do not stand side by side */
+            return aq_byte_symbols(t, piece, n, ids);
+        count += known;
     }
     return count;
 }
