@@ -154,8 +154,11 @@ def case_file(seed, n_texts, n_decodes):
 
 def classes():
     """Runs of characters of one class: first character, class (0 other, 1 letter, 2 number, 3 space; + 4 if the digit splitter takes
-    it for a number). Found out by what stays in one piece with a letter, a digit, a mark."""
+    it for a number, + 8 if it is part of a word to single_word). Found out by what stays in one piece with a letter, a digit, a mark."""
+    from tokenizers import AddedToken, Tokenizer, models
     from tokenizers.pre_tokenizers import ByteLevel, Digits
+    words = Tokenizer(models.BPE())
+    words.add_tokens([AddedToken("cat", single_word=True, normalized=False)])
     level, digits = ByteLevel(add_prefix_space=False, use_regex=True), Digits(individual_digits=True)
     out, last = [], None
     for c in range(0x110000):
@@ -163,6 +166,7 @@ def classes():
             continue
         joins = [k for k, before in ((1, "a"), (2, "1"), (0, "!")) if len(level.pre_tokenize_str(before + chr(c))) == 1]
         this = (joins[0] if joins else 3) + 4 * (len(digits.pre_tokenize_str("a" + chr(c))) > 1)
+        this += 8 * (not words.encode("cat" + chr(c)).ids)
         if this != last:
             out.append(u32(c, this))
         last = this

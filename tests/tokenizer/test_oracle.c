@@ -88,7 +88,7 @@ static void test_cases(void **state) {
     free(file);
 }
 
-/* Every character has the class that the regular expressions and the digit splitter see. A utf8proc newer than Unicode 16 may know
+/* Every character has the class that the regular expressions, the digit splitter and single_word see. A utf8proc newer than Unicode 16 may know
  * characters that they do not know yet: a few are forgiven. */
 static void test_classes(void **state) {
     (void)state;
@@ -104,8 +104,8 @@ static void test_classes(void **state) {
             class = vocab_u32(&data);
             next = data.at < data.end ? vocab_u32(&data) : UINT32_MAX;
         }
-        int is_right = aq_class_of(AQ_PRE_GPT2, c) == (class & 3) && (aq_class_of(AQ_PRE_SMOLLM, c) == AQ_CLASS_NUMBER) == class >> 2 &&
-                       aq_class_is_space(c) == ((class & 3) == AQ_CLASS_SPACE);
+        int is_right = aq_class_of(AQ_PRE_GPT2, c) == (class & 3) && (aq_class_of(AQ_PRE_SMOLLM, c) == AQ_CLASS_NUMBER) == (class >> 2 & 1) &&
+                       aq_class_is_space(c) == ((class & 3) == AQ_CLASS_SPACE) && aq_class_is_word(c) == (int)(class >> 3);
         if (!is_right && !wrong++)
             first_wrong = c;
     }
