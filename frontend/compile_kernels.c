@@ -68,6 +68,10 @@ static aq_status region_key(const aq_module *m, aq_id body, const aq_id *outside
         AQ_TRY(add_node(&k, &m->nodes.at[k.b->nodes.at[i]]));
     if (k.b->by_nest)
         AQ_TRY(aq_text_add(&k.text, "by %s", k.b->by_nest));
+    if (k.b->schedule) { /* of the text: a layer whose region says how has a kernel of its own */
+        AQ_TRY(aq_text_add(&k.text, " schedule "));
+        AQ_TRY(aq_print_schedule(k.b->schedule, &k.text));
+    }
     for (uint32_t i = 0; i < k.b->results.n; i++) {
         AQ_TRY(aq_text_add(&k.text, "^"));
         AQ_TRY(add_value(&k, k.b->results.at[i]));

@@ -73,6 +73,17 @@ class Edits(unittest.TestCase):
         other = self.file(by + "  nest head" + nest.group(1).replace("rsqrt", "sqrt") + "}\n", "by.aq")
         self.assertNotEqual(self.scores("--model-text", other), plain)
 
+    def test_a_schedule_of_the_text_is_its_own_regions_alone(self):
+        """Equal regions share a kernel, but not where one of them says how: layer 1 does, layer 0 does not."""
+        r = run("opt", "models/aquila/aquila.aq", "--config", "tiny:random", "--weights-type", "as-stored", "--passes=expand,canon,cse,dce,quant,fuse")
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        head = re.search(r"(?ms)fused\([^)]*@w3\.1\) \{.*?^      \}\n", r.stdout).group(0)
+        path, plan = self.file(r.stdout.replace(head, head.rstrip() + " schedule cpu { t 2; n 16 lanes; d 8 }\n"), "own.aq"), os.path.join(self.folder, "p.aqp")
+        r = run("compile", "tiny:random", "-o", plan, "--model-text", path)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        steps = re.findall(r"(?m)^ +t1\.\d+\.rms\.2dot\.silu +layer +(\d).*\[(.*)\]$", run("show", plan, "-v").stdout)
+        self.assertEqual(steps, [("0", "default"), ("1", "model text")])
+
     def test_refusals(self):
         text = self.printed("schedules")
         self.refused(3, "edits: line 1: no kernel is called t1.77", "--edits", self.file("schedule t1.77 { t 1 }"))
