@@ -10,6 +10,7 @@
 #include "ir/clock.h"
 #include "ir/file.h"
 #include "ir/memory.h"
+#include "runtime/team.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -17,7 +18,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 struct aq_engine {
     aq_arena arena;
@@ -179,18 +179,22 @@ static aq_status compile_plan(aq_engine *e, const aq_compile_options *co) {
 
 static int64_t or_else(int64_t value, int64_t otherwise) { return value > 0 ? value : otherwise; }
 
-static void fill_limits(aq_engine *e) {
+aq_rt_limits aq_engine_limits_at(const aq_engine *e, int64_t context) {
+    aq_rt_limits l = {.threads = e->limits.threads};
     int64_t most = e->c.config.max_length;
     if (e->plan && !most)
         most = aq_rt_plan_tables(e->plan)->model->max_length;
-    e->limits.context = or_else(e->o.context, most > 0 && most < 4096 ? most : 4096);
-    e->limits.batch = or_else(e->o.batch, 512);
-    e->limits.sequences = or_else(e->o.sequences, 1);
-    e->limits.outputs = or_else(e->o.outputs, 1);
-    if (e->limits.outputs < e->limits.sequences)
-        e->limits.outputs = e->limits.sequences;
-    if (e->limits.batch < e->limits.outputs)
-        e->limits.batch = e->limits.outputs;
+    l.context = or_else(context, most > 0 && most < 4096 ? most : 4096);
+    l.sequences = or_else(e->o.sequences, 1);
+    l.outputs = or_else(e->o.outputs, 1);
+    if (l.outputs < l.sequences)
+        l.outputs = l.sequences;
+    l.batch = or_else(e->o.batch, 512);
+    if (l.batch / l.sequences >= l.context) /* no step is larger than all that fits */
+        l.batch = l.context * l.sequences;
+    if (l.batch < l.outputs)
+        l.batch = l.outputs;
+    return l;
 }
 
 static void bind_progress(void *user, uint64_t done, uint64_t all) {
@@ -257,7 +261,7 @@ static aq_status open_model(aq_engine *e, const char *model) {
         AQ_TRY(aq_rt_plan_load(model, &e->plan));
     if (is_plan)
         AQ_TRY(check_adapters(e, model));
-    fill_limits(e);
+    e->limits = aq_engine_limits_at(e, e->o.context);
     if (is_ref && !is_plan && !e->o.compile_only) {
         say(e, "making weights", 0, 1);
         AQ_TRY(aq_checkpoint_make(&e->c, e->limits.threads));
@@ -274,8 +278,7 @@ aq_status aq_engine_open(const char *model, const aq_engine_options *o, aq_engin
     AQ_TRY(aq_mem_alloc(sizeof(aq_engine), &p));
     aq_engine *e = p;
     e->o = *o;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    e->limits.threads = o->threads > 0 ? o->threads : cores > 0 ? (int)cores : 1;
+    e->limits.threads = o->threads > 0 ? o->threads : aq_team_processors();
     aq_status status = open_model(e, model);
     if (status != AQ_OK) {
         aq_engine_close(e);

@@ -25,7 +25,7 @@ typedef struct aq_engine_options {
     uint64_t memory_limit;            /* bytes that weights and session may take; 0 = what the machine has free; UINT64_MAX = do not look */
     int64_t context;                  /* positions of a sequence; 0 = min(model's maximum, 4096) */
     int64_t batch, outputs, sequences; /* 0 = 512, 1, 1 */
-    int threads;                      /* 0 = one a core */
+    int threads;                      /* 0 = one for each processor this process may use */
     int compile_only;                 /* stop when the plan is there: no weights are bound, no session is opened */
     void (*progress)(void *user, const char *what, uint64_t done, uint64_t all); /* may be NULL */
     void *user;
@@ -53,6 +53,7 @@ aq_rt_session *aq_engine_session(const aq_engine *e);          /* NULL on ref */
 const aq_rt_plan *aq_engine_plan(const aq_engine *e);          /* NULL on ref */
 const unsigned char *aq_engine_plan_bytes(const aq_engine *e, size_t *out_size);
 const aq_rt_limits *aq_engine_limits(const aq_engine *e);
+aq_rt_limits aq_engine_limits_at(const aq_engine *e, int64_t context); /* those it would be opened with for another context */
 const aq_engine_times *aq_engine_timing(const aq_engine *e);
 const char *aq_engine_note(const aq_engine *e);                /* why packed weights were not kept; NULL if there is nothing to say */
 const aq_compile_report *aq_engine_report(const aq_engine *e); /* zeros where nothing was compiled */

@@ -10,7 +10,6 @@
 #include "ir/memory.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -192,9 +191,4 @@ void aq_subject_close(aq_subject *s) {
 int64_t aq_peak_bytes(void) {
     struct rusage use;
     return getrusage(RUSAGE_SELF, &use) == 0 ? (int64_t)use.ru_maxrss * 1024 : 0;
-}
-
-int aq_core_count(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
 }

@@ -38,9 +38,6 @@ void aq_subject_close(aq_subject *s);
 AQ_MUST_USE aq_status aq_cache_folder(const aq_args *args, aq_arena *arena, const char **out);
 AQ_MUST_USE aq_status aq_cache_limit(uint64_t *out);
 
-/* Cores this process may use. */
-int aq_core_count(void);
-
 /* Most memory the process has had, in bytes. */
 int64_t aq_peak_bytes(void);
 

@@ -11,6 +11,7 @@
 #include "ir/plan.h"
 #include "ir/random.h"
 #include "runtime/cpu/features.h"
+#include "runtime/team.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -195,7 +196,7 @@ aq_status aq_verb_bench(const aq_args *a) {
     if (!json)
         printf("%s\n%-14s %8s %8s %12s %10s\n", cpu, "", "depth", "threads", "tokens/s", "+-");
     for (uint32_t i = 0; i < (t->n_list ? t->n_list : 1); i++)
-        AQ_TRY_GOTO(status, close, with_threads(&b, t->n_list ? (int)t->numbers[i] : aq_core_count(), json));
+        AQ_TRY_GOTO(status, close, with_threads(&b, t->n_list ? (int)t->numbers[i] : aq_team_processors(), json));
     if (json)
         status = print_json(&b, cpu);
     else

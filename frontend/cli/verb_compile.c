@@ -87,7 +87,7 @@ static aq_status fit(const aq_engine *e, int64_t longest, int64_t bytes, aq_rt_l
     int64_t low = 0, high = (longest + AQ_PAGE - 1) / AQ_PAGE;
     while (low < high) {
         int64_t middle = (low + high + 1) / 2;
-        limits->context = middle * AQ_PAGE;
+        *limits = aq_engine_limits_at(e, middle * AQ_PAGE);
         AQ_TRY(aq_engine_memory(e, limits, m));
         if (sum(m) <= (uint64_t)bytes)
             low = middle;
@@ -96,7 +96,7 @@ static aq_status fit(const aq_engine *e, int64_t longest, int64_t bytes, aq_rt_l
     }
     if (!low)
         return aq_fail(AQ_NO_MEMORY, NULL, "not even %d positions fit in %" PRId64 " bytes", AQ_PAGE, bytes);
-    limits->context = low * AQ_PAGE < longest ? low * AQ_PAGE : longest;
+    *limits = aq_engine_limits_at(e, low * AQ_PAGE < longest ? low * AQ_PAGE : longest);
     return aq_engine_memory(e, limits, m);
 }
 
@@ -128,18 +128,14 @@ static aq_status print_memory(const aq_args *a, const aq_rt_limits *l, const aq_
 }
 
 aq_status aq_verb_memory(const aq_args *a) {
-    const aq_subject_needs needs = {.compile_only = 1};
+    const aq_subject_needs needs = {.compile_only = 1, .sequences = aq_arg_number(a, AQ_OPT_SEQUENCES)};
     aq_subject s;
     aq_rt_memory m;
     aq_status status;
     AQ_TRY_GOTO(status, close, aq_subject_open(a, a->operand[0], &s));
     AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));
     int64_t context = aq_arg_number(a, AQ_OPT_CONTEXT), longest = s.checkpoint.config.max_length;
-    aq_rt_limits limits = *aq_engine_limits(s.engine);
-    limits.context = context ? context : longest;
-    limits.sequences = aq_arg_number(a, AQ_OPT_SEQUENCES);
-    limits.batch = aq_arg_number(a, AQ_OPT_BATCH) < limits.context ? aq_arg_number(a, AQ_OPT_BATCH) : limits.context;
-    limits.outputs = 1;
+    aq_rt_limits limits = aq_engine_limits_at(s.engine, context ? context : longest);
     if (aq_arg_given(a, AQ_OPT_FIT))
         status = fit(s.engine, longest, aq_arg_number(a, AQ_OPT_FIT), &limits, &m);
     else

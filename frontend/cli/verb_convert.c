@@ -6,6 +6,7 @@
 #include "frontend/convert.h"
 #include "frontend/lora.h"
 #include "frontend/reasons.h"
+#include "runtime/team.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -129,7 +130,7 @@ aq_status aq_verb_convert(const aq_args *a) {
         return aq_fail(AQ_USAGE, NULL, "--json and -o - both mean standard output: expected one");
     if (o.shard_size == 0)
         return aq_fail(AQ_USAGE, NULL, "--shard-size: expected a size above 0");
-    o.threads = aq_arg_given(a, AQ_OPT_THREADS) ? (int)aq_arg_number(a, AQ_OPT_THREADS) : aq_core_count();
+    o.threads = aq_arg_given(a, AQ_OPT_THREADS) ? (int)aq_arg_number(a, AQ_OPT_THREADS) : aq_team_processors();
     AQ_TRY(aq_model_open(a->operand[0], aq_dtype_of(o.type)->kind == AQ_KIND_FLOAT && o.type != AQ_DTYPE_NONE ? o.type : AQ_DTYPE_NONE, &c));
     aq_status status = merge_adapters(a, o.type, &c);
     if (status == AQ_OK)

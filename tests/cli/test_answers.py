@@ -243,6 +243,17 @@ class Plans(Case):
         self.assertGreaterEqual(fit["context"], 256)
         self.assertLessEqual(fit["total_bytes"], more["total_bytes"] + 65536)
         self.refused(5, "fit", "memory", TINY, "--fit", "1KiB")
+        one, many = (self.document("memory", TINY, "--context", "64", "--sequences", n) for n in ("1", "16"))
+        self.assertEqual(one["batch"], 64)     # no step is larger than all that fits
+        self.assertGreaterEqual(many["activations_bytes"] - one["activations_bytes"], 15 * 512 * 4, "logits of each sequence")
+
+    def test_threads_are_the_processors_it_may_use(self):
+        may = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(may)})
+        try:
+            self.assertEqual(self.document("memory", TINY, "--context", "64")["threads"], 1)
+        finally:
+            os.sched_setaffinity(0, may)
 
     def test_memory_of_what_this_machine_cannot_hold(self):
         """No weight is made to tell it, with a cache or without: the plan of 33 thousand million weights is small."""
