@@ -10,16 +10,49 @@ int aq_name_ends(const char *s, const char *end) {
     return n >= m && !strcmp(s + n - m, end);
 }
 
-aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out) {
+static const char flagai[] = "flagai-v1";
+
+static aq_status build(const aq_tokenizer_source *source, int in_flagais_way, aq_tokenizer **out) {
+    return in_flagais_way ? aq_tokenizer_build_flagai(source, out) : aq_tokenizer_build(source, out);
+}
+
+static aq_status open_file(const char *path, int in_flagais_way, aq_tokenizer **out) {
+    aq_arena arena = {0};
+    aq_tokenizer_source source;
+    aq_status status = aq_tokenizer_source_open(&arena, path, &source);
+    if (status == AQ_OK)
+        status = build(&source, in_flagais_way, out);
+    aq_arena_close(&arena);
+    return status;
+}
+
+int aq_tokenizer_is_way(const char *name) {
+    char next = strncmp(name, flagai, sizeof flagai - 1) ? 'x' : name[sizeof flagai - 1];
+    return next == ':' || !next;
+}
+
+aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out) {
+    int in_flagais_way = aq_tokenizer_is_way(name) && strcmp(name, flagai) != 0;
+    const char *path = in_flagais_way ? name + sizeof flagai : name;
     if (aq_file_kind(path) != 1 || !aq_name_ends(path, ".gguf"))
-        return aq_tokenizer_open(path, out);
+        return open_file(path, in_flagais_way, out);
     aq_checkpoint c;
     AQ_TRY(aq_checkpoint_open(path, &c));
     aq_status status = c.tokenizer.kind == AQ_TOKENIZER_NONE
                            ? aq_refuse(AQ_WHY_TOKENIZER_NONE, path, "no tokenizer in this file: expected one, or --tokenizer FOLDER")
-                           : aq_tokenizer_build(&c.tokenizer, out);
+                           : build(&c.tokenizer, in_flagais_way, out);
     aq_checkpoint_close(&c);
     return status;
+}
+
+aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out) {
+    int in_flagais_way = given && !strcmp(given, flagai), has_own = own->kind != AQ_TOKENIZER_NONE;
+    *out = NULL;
+    if (given && !in_flagais_way)
+        return aq_tokenizer_of(given, out);
+    if (in_flagais_way && !has_own)
+        return aq_fail(AQ_USAGE, NULL, "--tokenizer flagai-v1: %s has no tokenizer to read so: expected flagai-v1:FOLDER", model);
+    return has_own ? build(own, in_flagais_way, out) : AQ_OK;
 }
 
 int aq_model_is_random(const char *model) {

@@ -9,8 +9,15 @@
 /* Does the name end so? */
 int aq_name_ends(const char *name, const char *end);
 
-/* The tokenizer that PATH holds: a tokenizer's folder or file, a model's folder, a .gguf file. */
-AQ_MUST_USE aq_status aq_tokenizer_of(const char *path, aq_tokenizer **out);
+/* Is it flagai-v1 or flagai-v1:PATH? */
+int aq_tokenizer_is_way(const char *name);
+
+/* The tokenizer that NAME is: a tokenizer's folder or file, a model's folder, a .gguf file; flagai-v1:PATH is that of PATH in FlagAI's own way. */
+AQ_MUST_USE aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out);
+
+/* That of --tokenizer: what aq_tokenizer_of takes, or flagai-v1 alone for `own` of the model in FlagAI's way; without it `own` as it is; NULL if there
+ * is none. */
+AQ_MUST_USE aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out);
 
 /* Is it NAME:random[:SEED]? */
 int aq_model_is_random(const char *model);

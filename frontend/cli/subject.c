@@ -39,15 +39,6 @@ aq_status aq_cache_limit(uint64_t *out) {
     return AQ_OK;
 }
 
-static aq_status open_tokenizer(aq_subject *s) {
-    const char *given = aq_arg_text(s->args, AQ_OPT_TOKENIZER);
-    if (given)
-        return aq_tokenizer_of(given, &s->tokenizer);
-    if (s->checkpoint.tokenizer.kind != AQ_TOKENIZER_NONE)
-        return aq_tokenizer_build(&s->checkpoint.tokenizer, &s->tokenizer);
-    return AQ_OK;
-}
-
 static int has_option(const aq_verb *verb, aq_option_id id) {
     for (const uint8_t *o = verb->options; *o != AQ_OPT_NONE; o++)
         if (*o == id)
@@ -119,7 +110,7 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     if (s->known)
         AQ_TRY(take_defaults(s));
     AQ_TRY(open_texts(s, is_plan));
-    return open_tokenizer(s);
+    return aq_tokenizer_given(aq_arg_text(args, AQ_OPT_TOKENIZER), from, &s->checkpoint.tokenizer, &s->tokenizer);
 }
 
 /* What takes long, on a terminal only. Steps that cannot tell how far they are say 0 of 1, and aq_subject_start wipes the line. */

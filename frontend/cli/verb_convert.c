@@ -96,6 +96,8 @@ static aq_status convert(const aq_args *a, const char *out, const aq_checkpoint 
     aq_tokenizer_source tokenizer;
     aq_status status;
     o->tokenizer_folder = aq_arg_text(a, AQ_OPT_TOKENIZER);
+    if (o->tokenizer_folder && aq_tokenizer_is_way(o->tokenizer_folder))
+        return aq_fail(AQ_USAGE, NULL, "--tokenizer %s: only a way to read a tokenizer, the files stay the same: expected a folder", o->tokenizer_folder);
     if (o->tokenizer_folder) {
         AQ_TRY_GOTO(status, close, aq_tokenizer_source_read(&arena, o->tokenizer_folder, &tokenizer));
         o->tokenizer = &tokenizer;

@@ -137,7 +137,9 @@ static size_t open_end(const aq_added_where *where, const char *text, size_t n, 
 }
 
 /* After the normalizer of SPM a space stands for U+2581, which is no white space. */
-static int is_stripped(const aq_tokenizer *t, const aq_added_trie *trie, uint32_t c) {
+static int is_stripped(const aq_tokenizer *t, const aq_added_trie *trie, int strip, uint32_t c) {
+    if (strip == AQ_STRIP_PYTHON && c >= 0x1C && c <= 0x1F)
+        return 1;
     return aq_class_is_space(c) && !(c == ' ' && t->normalizes && trie == &t->trie[1]);
 }
 
@@ -158,9 +160,9 @@ static int find(const aq_tokenizer *t, const aq_added_trie *trie, const aq_added
         walk->from = end;
         if (token->single_word && !is_single_word(text, n, start, end))
             continue;
-        while (token->lstrip && start > walk->done && (length = before(text, start, &c), is_stripped(t, trie, c)))
+        while (token->lstrip && start > walk->done && (length = before(text, start, &c), is_stripped(t, trie, token->lstrip, c)))
             start -= length;
-        while (token->rstrip && end < n && (length = after(text, n, end, &c), is_stripped(t, trie, c)))
+        while (token->rstrip && end < n && (length = after(text, n, end, &c), is_stripped(t, trie, token->rstrip, c)))
             end += length;
         *out = (aq_added_span){start, end, token->id};
         return 1;

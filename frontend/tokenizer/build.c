@@ -244,6 +244,8 @@ static aq_status place_added(aq_tokenizer *t, const aq_tokenizer_source *s) {
     for (uint32_t i = 0; i < t->n_added; i++) {
         aq_added_token *a = &t->added[i];
         aq_bytes v = (uint32_t)a->id < s->n_vocab ? s->vocab[a->id] : (aq_bytes){0};
+        if (a->alias)
+            continue;
         if (t->flags[a->id] & AQ_TOKEN_ADDED)
             return aq_refuse(AQ_WHY_TOKENIZER_ADDED_SHARED, s->place, "id %d belongs to two added tokens: one expected", a->id);
         if (v.n && (v.n != a->text.n || memcmp(v.s, a->text.s, v.n)))

@@ -2,6 +2,7 @@
  *
  *   alphabet.c     bytes <-> GPT-2's printable characters
  *   source_*.c     files -> aq_tokenizer_source (which the GGUF importer fills too)
+ *   flagai.c       the same data in FlagAI's own way
  *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
  *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces
@@ -235,6 +236,10 @@ AQ_MUST_USE aq_status aq_source_vocab(aq_source_reader *r, const struct cJSON *o
 AQ_MUST_USE aq_status aq_source_add(aq_source_reader *r, aq_added_token token);
 /* The id of a text among added tokens and vocabulary, -1 if it has none. */
 AQ_MUST_USE aq_status aq_source_find(aq_source_reader *r, aq_bytes text, int32_t *out);
+
+/* ---- flagai.c ---- */
+/* special_tokens_map.json as FlagAI publishes it, without ids: adds the tokens and roles that FlagAI's code counts out; else does nothing. */
+AQ_MUST_USE aq_status aq_source_add_flagai(aq_source_reader *r, const struct cJSON *map);
 
 /* ---- source_parts.c: null means absent all over tokenizer.json ---- */
 const struct cJSON *aq_source_get(const struct cJSON *object, const char *key);

@@ -108,7 +108,7 @@ aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_token
 }
 
 /* PATH is a folder, or a file of one; tokenizer.json asks for its form, any other for the slow one. */
-static aq_status read_path(aq_arena *arena, const char *path, aq_tokenizer_source *out) {
+aq_status aq_tokenizer_source_open(aq_arena *arena, const char *path, aq_tokenizer_source *out) {
     int kind = aq_file_kind(path);
     if (kind == 2) {
         AQ_TRY(aq_tokenizer_source_read(arena, path, out));
@@ -130,7 +130,7 @@ static aq_status read_path(aq_arena *arena, const char *path, aq_tokenizer_sourc
 aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out) {
     aq_arena arena = {0};
     aq_tokenizer_source source;
-    aq_status status = read_path(&arena, path, &source);
+    aq_status status = aq_tokenizer_source_open(&arena, path, &source);
     if (status == AQ_OK)
         status = aq_tokenizer_build(&source, out);
     aq_arena_close(&arena);

@@ -31,10 +31,15 @@ typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_LLAMA3, AQ_PRE
  * it does not begin with one. */
 typedef enum aq_prefix { AQ_PREFIX_NONE, AQ_PREFIX_UNLESS_SPACE, AQ_PREFIX_ALWAYS, AQ_PREFIX_FIRST } aq_prefix;
 
+/* What lstrip and rstrip take: nothing, Unicode's White_Space, or what Python's str.isspace calls so (U+001C to U+001F besides). */
+typedef enum aq_strip { AQ_STRIP_NONE, AQ_STRIP_SPACE, AQ_STRIP_PYTHON } aq_strip;
+
 typedef struct aq_added_token {
     aq_bytes text; /* raw bytes, not in GPT-2's printable alphabet */
     int32_t id;
-    uint8_t special, lstrip, rstrip, normalized, single_word;
+    uint8_t special, normalized, single_word;
+    uint8_t lstrip, rstrip; /* an aq_strip */
+    uint8_t alias;          /* stands for an id that has another text: matched, never decoded */
 } aq_added_token;
 
 /* What a file says of a tokenizer; strings point into memory of whoever filled it and are copied by aq_tokenizer_build. */
@@ -64,8 +69,12 @@ typedef struct aq_tokenizer aq_tokenizer;
 
 /* Copies what it needs. AQ_REFUSED: duplicate or missing entries, a merge of unknown parts, more than 2^24 entries ... */
 AQ_MUST_USE aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **out);
+/* The same, but matched and decoded as FlagAI's own v1 tokenizer does with the data of an Aquila model; flagai.c says how that differs. */
+AQ_MUST_USE aq_status aq_tokenizer_build_flagai(const aq_tokenizer_source *source, aq_tokenizer **out);
 /* From a folder (tokenizer.json, else vocab.json + merges.txt + added_tokens.json + special_tokens_map.json), or one of these files. */
 AQ_MUST_USE aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out);
+/* The same up to the source; everything allocated in `arena`. Refused where there is no tokenizer. */
+AQ_MUST_USE aq_status aq_tokenizer_source_open(aq_arena *arena, const char *path, aq_tokenizer_source *out);
 /* The same up to the source, for aq_checkpoint_open; everything allocated in `arena`. kind NONE and AQ_OK if the folder has no tokenizer files. */
 AQ_MUST_USE aq_status aq_tokenizer_source_read(aq_arena *arena, const char *folder, aq_tokenizer_source *out);
 /* Sets byte_ids of a source to the tokens "<0x00>" to "<0xFF>" of its vocabulary: all 256, else NULL unless they are needed. */

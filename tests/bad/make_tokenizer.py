@@ -124,3 +124,4 @@ def make_558(d): return fast(d, part("pre_tokenizer", {"type": "Sequence", "pret
     {"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": True}]}))
 def make_559(d): return fast(d, lambda t: (post(token("<end>"), TEXT)(t), t["post_processor"]["special_tokens"]["<end>"].update(ids=[9])))
 def make_560(d): return fast(d, model(unk_token="ab"))
+def make_564(d): return ["tokenize", "flagai-v1:" + slow(d)[1]]

@@ -198,6 +198,25 @@ class Tokenize(Case):
         self.refused(3, "nowhere", "tokenize", "/nowhere")
         self.refused(2, "too many", "tokenize", self.t, self.t)
 
+    def test_in_flagais_way(self):
+        with tempfile.TemporaryDirectory() as folder:
+            vocab = make_tokenizer(folder)
+            vocab["<|endoftext|>"] = 260
+            with open(os.path.join(folder, "vocab.json"), "w") as f:
+                json.dump(vocab, f)
+            with open(os.path.join(folder, "special_tokens_map.json"), "w") as f:
+                json.dump({"cls_token": {"content": "[CLS]"}, "sep_token": {"content": "</s>"}}, f)
+            text = "hello [UNK] </s>\x1c he"
+            h, e, space = vocab["h"], vocab["he"], vocab[printable()[32]]
+            self.assertEqual(self.fine("tokenize", "flagai-v1:" + folder, stdin=text), f"{vocab['hello']} 260 268 {e}\n")
+            self.assertIn(f" 268 {vocab[printable()[28]]} {space} {e}\n", self.fine("tokenize", folder, stdin=text))
+            self.assertEqual(self.fine("tokenize", "flagai-v1:" + folder, "--decode", stdin=f"{h} 260 263 265"), "h[UNK][gMASK]")
+            for given, first in (("flagai-v1:" + folder, 260), (folder, vocab["["])):
+                got = json.loads(self.fine("run", "tiny:random", "[UNK]", "--tokenizer", given, "--template", "none", "-n", "0", "--json"))
+                self.assertEqual(got["prompt_tokens"][0], first)
+        self.refused(2, "flagai-v1:FOLDER", "run", "tiny:random", "x", "--tokenizer", "flagai-v1")
+        self.refused(2, "only a way to read", "convert", "tiny:random", "-o", "x", "--tokenizer", "flagai-v1:" + self.t)
+
     def test_stats(self):
         got = json.loads(self.fine("tokenize", "--stats", self.t, self.t, "--json", stdin="hello hello"))
         self.assertEqual([t["tokens"] for t in got["texts"][0]["tokenizers"]], [3, 3])
