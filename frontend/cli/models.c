@@ -1,8 +1,6 @@
 /* models.c: which door a name on the command line goes through. */
 #include "frontend/cli/models.h"
 
-#include "frontend/reasons.h"
-
 #include <string.h>
 
 int aq_name_ends(const char *s, const char *end) {
@@ -19,9 +17,13 @@ static aq_status build(const aq_tokenizer_source *source, int in_flagais_way, aq
 static aq_status open_file(const char *path, int in_flagais_way, aq_tokenizer **out) {
     aq_arena arena = {0};
     aq_tokenizer_source source;
-    aq_status status = aq_tokenizer_source_open(&arena, path, &source);
+    aq_file file = {0};
+    int is_gguf = aq_file_kind(path) == 1 && aq_name_ends(path, ".gguf");
+    aq_status status = is_gguf ? aq_gguf_tokenizer_read(&arena, path, &file, &source) : aq_tokenizer_source_open(&arena, path, &source);
     if (status == AQ_OK)
         status = build(&source, in_flagais_way, out);
+    if (file.bytes)
+        aq_file_unmap(&file);
     aq_arena_close(&arena);
     return status;
 }
@@ -33,16 +35,7 @@ int aq_tokenizer_is_way(const char *name) {
 
 aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out) {
     int in_flagais_way = aq_tokenizer_is_way(name) && strcmp(name, flagai) != 0;
-    const char *path = in_flagais_way ? name + sizeof flagai : name;
-    if (aq_file_kind(path) != 1 || !aq_name_ends(path, ".gguf"))
-        return open_file(path, in_flagais_way, out);
-    aq_checkpoint c;
-    AQ_TRY(aq_checkpoint_open(path, &c));
-    aq_status status = c.tokenizer.kind == AQ_TOKENIZER_NONE
-                           ? aq_refuse(AQ_WHY_TOKENIZER_NONE, path, "no tokenizer in this file: expected one, or --tokenizer FOLDER")
-                           : build(&c.tokenizer, in_flagais_way, out);
-    aq_checkpoint_close(&c);
-    return status;
+    return open_file(in_flagais_way ? name + sizeof flagai : name, in_flagais_way, out);
 }
 
 aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out) {

@@ -90,8 +90,7 @@ static aq_status cut_history(const aq_subject *s, aq_prompt *p, aq_arena *arena,
 }
 
 aq_status aq_prompt_encode(const aq_subject *s, aq_prompt *p, size_t budget) {
-    if (!s->tokenizer)
-        return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER, or --prompt-ids", s->args->operand[0]);
+    AQ_TRY(aq_subject_tokenizer(s, ", or --prompt-ids"));
     aq_arena *arena = p->scratch ? p->scratch : p->arena;
     aq_chat_request request = {&p->template, p->system, p->instruction, p->messages.at, p->messages.n, p->after};
     aq_chat_text text = {0};

@@ -39,6 +39,14 @@ aq_status aq_cache_limit(uint64_t *out) {
     return AQ_OK;
 }
 
+aq_status aq_subject_tokenizer(const aq_subject *s, const char *or_else) {
+    const char *why = s->checkpoint.tokenizer_note;
+    if (s->tokenizer)
+        return AQ_OK;
+    return why ? aq_fail(AQ_USAGE, NULL, "%s: %s%s", s->model, why, or_else)
+               : aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER%s", s->model, or_else);
+}
+
 static int has_option(const aq_verb *verb, aq_option_id id) {
     for (const uint8_t *o = verb->options; *o != AQ_OPT_NONE; o++)
         if (*o == id)

@@ -33,6 +33,8 @@ AQ_MUST_USE aq_status aq_subject_open(const aq_args *args, const char *model, aq
 /* The engine. Starting again closes the one before. */
 AQ_MUST_USE aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs);
 void aq_subject_close(aq_subject *s);
+/* AQ_USAGE if there is no tokenizer: why the model's own is none that is known, or to name one, `or_else`. */
+AQ_MUST_USE aq_status aq_subject_tokenizer(const aq_subject *s, const char *or_else);
 
 /* The folder of plans and packed weights: --cache, AQ_CACHE, the user's; *out stays NULL for none. AQ_CACHE_LIMIT in bytes. */
 AQ_MUST_USE aq_status aq_cache_folder(const aq_args *args, aq_arena *arena, const char **out);

@@ -178,8 +178,7 @@ static aq_status open_talk(aq_talk *t, aq_subject *s) {
     const aq_subject_needs needs = {.outputs = 1};
     const char *history, *note;
     const aq_args *a = s->args;
-    if (!s->tokenizer)
-        return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER", a->operand[0]);
+    AQ_TRY(aq_subject_tokenizer(s, ""));
     t->json = aq_arg_given(a, AQ_OPT_JSON);
     t->max_new = aq_max_new_of(a);
     AQ_TRY(aq_prompt_open(s, &t->arena, &t->prompt));

@@ -47,8 +47,7 @@ static aq_status read_ids(const aq_subject *m, aq_ids *ids) {
     }
     if (given->n)
         return aq_arg_given(a, AQ_OPT_SCORE_FILE) ? aq_fail(AQ_USAGE, NULL, "--prompt-ids and --file: expected one of them") : AQ_OK;
-    if (!m->tokenizer)
-        return aq_fail(AQ_USAGE, NULL, "%s has no tokenizer: expected --tokenizer FOLDER, or --prompt-ids", a->operand[0]);
+    AQ_TRY(aq_subject_tokenizer(m, ", or --prompt-ids"));
     char *text;
     size_t n;
     const char *path = aq_arg_text(a, AQ_OPT_SCORE_FILE);

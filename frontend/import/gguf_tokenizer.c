@@ -173,3 +173,23 @@ aq_status aq_gguf_tokenizer(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sour
     *out = s;
     return AQ_OK;
 }
+
+static aq_status read_mapped(aq_arena *arena, const char *path, const aq_file *file, aq_tokenizer_source *out) {
+    aq_gguf g;
+    const char *why;
+    AQ_TRY(aq_gguf_read(arena, path, file, &g));
+    AQ_TRY(aq_gguf_tokenizer(arena, &g, out, &why));
+    if (out->kind == AQ_TOKENIZER_NONE)
+        return aq_refuse(AQ_WHY_TOKENIZER_NONE, path, "%s", why ? why : "no tokenizer in this file: expected one, or --tokenizer FOLDER");
+    return AQ_OK;
+}
+
+aq_status aq_gguf_tokenizer_read(aq_arena *arena, const char *path, aq_file *file, aq_tokenizer_source *out) {
+    AQ_TRY(aq_import_unreadable(aq_file_map(path, file)));
+    aq_status status = read_mapped(arena, path, file, out);
+    if (status != AQ_OK) {
+        aq_file_unmap(file);
+        *file = (aq_file){0};
+    }
+    return status;
+}

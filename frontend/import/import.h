@@ -77,4 +77,8 @@ AQ_MUST_USE aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq
 /* Only the figures: from a config.json (HF or FlagAI keys), a .gguf, a folder, or a built-in NAME or NAME:random... */
 AQ_MUST_USE aq_status aq_config_read(aq_arena *arena, const char *path, aq_config *out);
 
+/* Only the tokenizer of a .gguf, which may be of any architecture and need not hold a tensor; its texts lie in *file, which the caller unmaps
+ * (on success). AQ_REFUSED: none, or none that is known. */
+AQ_MUST_USE aq_status aq_gguf_tokenizer_read(aq_arena *arena, const char *path, aq_file *file, aq_tokenizer_source *out);
+
 #endif

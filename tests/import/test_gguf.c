@@ -324,14 +324,52 @@ static void an_unusable_tokenizer_leaves_a_note(void **state) {
     aq_micro_open(&m, AQ_F16, 0, 1);
     for (int i = 0; i < 2; i++) {
         aq_checkpoint c;
+        aq_arena arena = {0};
+        aq_file file;
+        aq_tokenizer_source source;
+        char folder[64], path[96];
         aq_micro_gguf(&m, &bytes, &n);
         replace(bytes, n, cases[i][0], cases[i][1]);
+        aq_micro_folder(folder);
+        aq_micro_put(folder, "m.gguf", bytes, n);
+        snprintf(path, sizeof path, "%s/m.gguf", folder);
+        assert_int_equal(aq_gguf_tokenizer_read(&arena, path, &file, &source), AQ_REFUSED);
+        aq_arena_close(&arena);
+        assert_non_null(strstr(aq_error(), cases[i][2]));
+        aq_micro_remove(folder);
         assert_int_equal(open_bytes(bytes, n, &c), AQ_OK);
         assert_int_equal(c.tokenizer.kind, AQ_TOKENIZER_NONE);
         assert_string_equal(c.tokenizer_note, cases[i][2]);
         aq_checkpoint_close(&c);
         aq_mem_free(bytes);
     }
+    aq_micro_close(&m);
+}
+
+/* Files of vocabularies hold no tensor that we know, and may be of any architecture. */
+static void a_tokenizer_needs_no_model(void **state) {
+    (void)state;
+    aq_micro m;
+    aq_arena arena = {0};
+    aq_file file;
+    aq_tokenizer_source source;
+    char folder[64], path[96];
+    unsigned char *bytes;
+    size_t n;
+    aq_micro_open(&m, AQ_F16, 0, 1);
+    aq_micro_gguf(&m, &bytes, &n);
+    replace(bytes, n, "llama", "falco");
+    replace(bytes, n, "token_embd", "wordnembed");
+    aq_micro_folder(folder);
+    aq_micro_put(folder, "m.gguf", bytes, n);
+    snprintf(path, sizeof path, "%s/m.gguf", folder);
+    if (aq_gguf_tokenizer_read(&arena, path, &file, &source) != AQ_OK)
+        fail_msg("%s", aq_error());
+    assert_same_tokenizer(&source, &m.tokenizer);
+    aq_file_unmap(&file);
+    aq_arena_close(&arena);
+    aq_micro_remove(folder);
+    aq_mem_free(bytes);
     aq_micro_close(&m);
 }
 
@@ -395,6 +433,7 @@ int main(void) {
         cmocka_unit_test(changed_bytes_do_no_harm),
         cmocka_unit_test(contradictions_are_named),
         cmocka_unit_test(an_unusable_tokenizer_leaves_a_note),
+        cmocka_unit_test(a_tokenizer_needs_no_model),
         cmocka_unit_test(every_failed_allocation_is_reported),
         cmocka_unit_test(the_real_model_opens),
     };
