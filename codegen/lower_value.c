@@ -4,6 +4,7 @@
  * and params are loads. A map that is used more than once, or that depends on fewer loops than are open, becomes a `let` at the outermost
  * place it can stand at, so nothing is computed twice and nothing inside a loop that could be outside. */
 #include "codegen/lower.h"
+#include "ir/rope.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -149,13 +150,18 @@ static aq_status rope(aq_lower_state *l, aq_id value, const aq_node *n, const aq
         l->force = l->value[value].made == AQ_MADE_PHASE ? aq_node_in(l->m, n)[0] : value; /* in a root of its own its axes are in order */
         return aq_low_refuse(l, value, "rope of a value that varies along later axes: expected it to be kept");
     }
-    double dim = aq_node_num(l->m, n, AQ_ATTR_dim, 0);
-    aq_attr attr[3] = {{.key = AQ_ATTR_dim, .num = dim > 0 ? dim : (double)t->dim[t->rank - 1].k},
-                       {.key = AQ_ATTR_theta, .num = aq_node_num(l->m, n, AQ_ATTR_theta, 10000)},
-                       {.key = AQ_ATTR_factor, .num = aq_node_num(l->m, n, AQ_ATTR_factor, 1)}};
+    aq_rope r = aq_rope_of_node(l->m, n);
+    aq_attr attr[7] = {{.key = AQ_ATTR_dim, .num = (double)(r.dim > 0 ? r.dim : t->dim[t->rank - 1].k)},
+                       {.key = AQ_ATTR_theta, .num = r.theta},
+                       {.key = AQ_ATTR_factor, .num = r.factor}};
+    int n_attr = 3;
+    static const aq_attr_key further[] = {AQ_ATTR_low, AQ_ATTR_high, AQ_ATTR_ramp, AQ_ATTR_gain};
+    for (size_t i = 0; i < 4; i++)
+        if (aq_node_attr(l->m, n, further[i]))
+            attr[n_attr++] = (aq_attr){.key = further[i], .num = aq_node_num(l->m, n, further[i], 0)};
     if (l->n->exprs.at[in[0]].kind == AQ_EXPR_OP) /* each element is read twice */
         AQ_TRY(let_of(l, aq_node_in(l->m, n)[0], in[0], &in[0]));
-    return aq_low_op_attr(l, AQ_OP_rope, in, 2, attr, 3, out);
+    return aq_low_op_attr(l, AQ_OP_rope, in, 2, attr, n_attr, out);
 }
 
 /* Row id of the table, or row 0 where id is no row of it: id * (0 <= id) * (id <= v - 1). */

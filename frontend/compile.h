@@ -15,8 +15,8 @@ typedef struct aq_model_text {
 } aq_model_text;
 extern const aq_model_text aq_model_texts[];
 
-enum { AQ_CONFIG_BINDS = 10 };
-/* The config symbols of aquila.aq from the figures; writes AQ_CONFIG_BINDS. `context` for dynamic rotary scaling (0: the model's maximum). */
+enum { AQ_CONFIG_BINDS = 14 };
+/* The config symbols of aquila.aq from the figures, NAN for what the model has not; writes AQ_CONFIG_BINDS. `context` for dynamic rotary scaling (0: the model's maximum). */
 void aq_config_binds(const aq_config *c, int64_t context, aq_bind *out);
 
 /* compile_model.c: the module of a checkpoint: text read, figures bound, weights typed as they are stored. */

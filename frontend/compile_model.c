@@ -17,11 +17,15 @@ static double theta_for(const aq_config *c, int64_t context) {
 }
 
 void aq_config_binds(const aq_config *c, int64_t context, aq_bind *out) {
+    aq_rope r = aq_config_rope(c);
+    int band = aq_rope_has_band(&r);
     const aq_bind binds[AQ_CONFIG_BINDS] = {
         {"V", (double)c->V},     {"D", (double)c->D},   {"L", (double)c->L},
         {"H", (double)c->H},     {"HKV", (double)c->HKV}, {"DH", (double)c->DH},
         {"F", (double)c->F},     {"EPS", c->eps},       {"THETA", theta_for(c, context)},
-        {"ROPE_FACTOR", c->scaling == AQ_ROPE_LINEAR ? c->scaling_factor : 1},
+        {"ROPE_FACTOR", r.factor},
+        {"ROPE_LOW", band ? r.low : NAN},  {"ROPE_HIGH", band ? r.high : NAN},
+        {"ROPE_RAMP", band ? r.ramp : NAN}, {"ROPE_GAIN", r.gain != 1 ? r.gain : NAN},
     };
     memcpy(out, binds, sizeof binds);
 }

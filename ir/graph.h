@@ -227,7 +227,7 @@ AQ_MUST_USE aq_status aq_infer_refresh(aq_module *m);
 AQ_MUST_USE aq_status aq_verify_module(const aq_module *m);
 
 /* read.c: a module from text; `file` for messages. binds: values of the config symbols (`dims` of the text) by name; a config symbol
- * without a value is refused with its name. *m is opened by it and closed again on failure. */
+ * without a value is refused with its name. NAN: the model has none, and an attribute that is this symbol is left out. *m is opened by it and closed again on failure. */
 typedef struct aq_bind {
     const char *name;
     double value;

@@ -1,5 +1,6 @@
 /* infer_rules.c: the shape rules that need more than an axes string: contractions, rope, caches, views, regions. See infer.c. */
 #include "ir/infer.h"
+#include "ir/rope.h"
 
 #include <math.h>
 #include <string.h>
@@ -62,8 +63,13 @@ aq_status aq_rule_spec(aq_rule *c, aq_type *out) {
 aq_status aq_rule_rope(aq_rule *c, aq_type *out) {
     const aq_type *x = &aq_rule_in(c, 0)->type, *pos = &aq_rule_in(c, 1)->type;
     int64_t dim;
-    AQ_TRY(aq_rule_num(c, AQ_ATTR_theta, 10000, 1e-6, 1e12, NULL));
-    AQ_TRY(aq_rule_num(c, AQ_ATTR_factor, 1, 1e-6, 1e6, NULL));
+    static const aq_attr_key keys[] = {AQ_ATTR_theta, AQ_ATTR_factor, AQ_ATTR_low, AQ_ATTR_high, AQ_ATTR_ramp, AQ_ATTR_gain};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        (void)aq_rule_attr(c, keys[i]);
+    aq_rope r = aq_rope_of_node(c->m, c->n);
+    const char *expected = aq_rope_wrong(&r);
+    if (expected)
+        return aq_fail_node(c->m, c->n, "an attribute is out of range: expected %s", expected);
     AQ_TRY(aq_rule_int(c, AQ_ATTR_dim, 0, 0, INT32_MAX, &dim));
     if (!aq_is_float(aq_rule_in(c, 0)) || x->rank < 2 || pos->is_batch || pos->dtype != AQ_I32 || pos->rank != 1 || !aq_dim_same(x->dim[0], pos->dim[0]))
         return aq_rule_refuse(c, "floats [t, ..., e] and i32 positions [t]");

@@ -3,6 +3,7 @@
  * Types: f32 for numbers, i32 for subscripts, a block type for a load from a buffer of blocks and for `quantize`. An i32 is promoted
  * where an f32 stands beside it; a constant that is a whole number is an i32, so `mul(%a, 2)` and `add(t, 1)` both read as meant. */
 #include "ir/nest_check.h"
+#include "ir/rope.h"
 
 #include <math.h>
 #include <string.h>
@@ -128,14 +129,13 @@ static aq_status type_rope(nest_check *c, aq_id id) {
     uint8_t axis = x->axes[x->n_axes - 1];
     if (memchr(pos->axes, axis, pos->n_axes))
         return bad(c, id, "the position varies along the last axis", "one position for the whole row");
-    const aq_attr *dim = aq_nest_attr(n, e, AQ_ATTR_dim), *theta = aq_nest_attr(n, e, AQ_ATTR_theta),
-                  *factor = aq_nest_attr(n, e, AQ_ATTR_factor);
+    const aq_attr *dim = aq_nest_attr(n, e, AQ_ATTR_dim);
     double size = dim && dim->num > 0 ? dim->num : n->axes.at[axis].extent.sym ? 0 : (double)n->axes.at[axis].extent.k;
     if (!(size >= 2 && size <= 65536) || size != 2 * floor(size / 2))
         return bad(c, id, "the size of a head is wrong", "an even number up to 65536 in dim");
-    if (!theta || !(theta->num > 0) || (factor && !(factor->num > 0)))
-        return bad(c, id, "theta or factor is wrong", "positive numbers");
-    return AQ_OK;
+    aq_rope r = aq_rope_of_expr(n, e);
+    const char *expected = aq_nest_attr(n, e, AQ_ATTR_theta) ? aq_rope_wrong(&r) : "theta";
+    return expected ? bad(c, id, "an attribute is missing or out of range", expected) : AQ_OK;
 }
 
 static aq_status type_op(nest_check *c, aq_id id) {

@@ -32,7 +32,7 @@ static aq_status dims(aq_reader *r) {
             i++;
         if (i == r->n_binds)
             return aq_read_fail_at(r, at, "size %.*s has no value: expected one from the model's configuration", shown(w), w.at);
-        if (!isfinite(r->binds[i].value))
+        if (isinf(r->binds[i].value))
             return aq_read_fail_at(r, at, "size %.*s is %g: expected a finite number", shown(w), w.at, r->binds[i].value);
         if (aq_names_find(&r->dims, w.at, w.n) || aq_sym_find(r->m, w.at, w.n))
             return aq_read_fail_at(r, at, "%.*s stands there twice: expected another name", shown(w), w.at);

@@ -59,6 +59,8 @@ AQ_MUST_USE aq_status aq_read_copy(aq_reader *r, aq_word w, const char **out);
 
 /* Is the next thing the beginning of a number: digits, a minus, sqrt, or the name of one of the text's dims? */
 int aq_read_at_number(aq_reader *r);
+/* Is the next word the name of one of the text's dims that the model has not (its bind is NAN)? Then it is read over. */
+int aq_read_none(aq_reader *r);
 AQ_MUST_USE aq_status aq_read_number(aq_reader *r, double *out);
 AQ_MUST_USE aq_status aq_read_whole(aq_reader *r, int64_t lo, int64_t hi, const char *what, int64_t *out);
 AQ_MUST_USE aq_status aq_read_dim(aq_reader *r, aq_dim *out);

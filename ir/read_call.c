@@ -147,6 +147,8 @@ static aq_status attrs(aq_reader *r, aq_attr *list, int *n) {
                 return aq_read_fail_at(r, at, "%s stands there twice: expected it once", aq_attr_name(a.key));
         if (aq_attr_kind_of(a.key) != AQ_ATTR_KIND_FLAG)
             AQ_TRY(aq_read_expect(r, "=", "after the attribute"));
+        if (aq_attr_kind_of(a.key) == AQ_ATTR_KIND_NUM && aq_read_none(r))
+            continue;
         AQ_TRY(attr_value(r, &a));
         list[(*n)++] = a;
     } while (aq_scan_take(&r->s, ","));

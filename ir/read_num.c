@@ -88,6 +88,8 @@ static aq_status sum(aq_reader *r, int depth, worth *out);
 static aq_status named(aq_reader *r, aq_word w, size_t at, worth *out) {
     uint32_t bind = aq_names_find(&r->dims, w.at, w.n);
     *out = (worth){1, 0};
+    if (bind && isnan(r->binds[bind - 1].value))
+        return aq_read_fail_at(r, at, "the model has no %.*s: expected it alone, as an attribute, which is left out then", (int)(w.n < 60 ? w.n : 60), w.at);
     if (bind)
         out->x = r->binds[bind - 1].value;
     else if (!(out->sym = aq_sym_find(r->m, w.at, w.n)))
@@ -167,6 +169,16 @@ int aq_read_at_number(aq_reader *r) {
         return 1;
     aq_word w = aq_scan_word(&s);
     return w.n && (aq_word_is(w, "sqrt") || aq_names_find(&r->dims, w.at, w.n)) && !aq_op_by_name(w.at, w.n);
+}
+
+int aq_read_none(aq_reader *r) {
+    aq_scan before = r->s;
+    aq_word w = aq_scan_word(&r->s);
+    uint32_t bind = w.n ? aq_names_find(&r->dims, w.at, w.n) : 0;
+    if (bind && isnan(r->binds[bind - 1].value))
+        return 1;
+    r->s = before;
+    return 0;
 }
 
 aq_status aq_read_number(aq_reader *r, double *out) {

@@ -8,6 +8,7 @@
 
 #include "codegen/cpu/llvm.h"
 #include "codegen/codegen.h"
+#include "ir/rope.h"
 
 typedef LLVMValueRef val;
 typedef LLVMTypeRef typ;
@@ -71,7 +72,7 @@ typedef struct emitter {
     LLVMBuilderRef b;
     typ i1, i8, i16, i32, i64, f16, f32, f64, ptr, none;
     val rope_table[8]; /* globals made so far, by the attributes that made them */
-    double rope_key[8][2];
+    aq_rope rope_key[8];
     int n_rope;
     /* the nest and its function */
     const aq_nest *n;

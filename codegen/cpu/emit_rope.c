@@ -1,20 +1,19 @@
-/* emit_rope.c: rotary positions. Pairs (2i, 2i+1) of each group of `dim` elements turn by pos / factor * theta^(-2i/dim). The frequencies
+/* emit_rope.c: rotary positions. Pairs (2i, 2i+1) of each group of `dim` elements turn by the angle that ir/rope.h says. The frequencies
  * are a table of f64 in the object, each twice, so that lanes along the pair axis load them side by side; the angle is kept in f64, because
  * an f32 angle of 1e6 is only good to 0.06. */
 #include "codegen/cpu/emit.h"
 
-#include <math.h>
-
-static double number_of(emitter *e, const aq_expr *x, aq_attr_key key, double otherwise) {
-    const aq_attr *a = aq_nest_attr(e->n, x, key);
-    return a ? a->num : otherwise;
+static int same_table(const aq_rope *a, const aq_rope *b) {
+    return a->theta == b->theta && a->dim == b->dim && a->low == b->low && a->high == b->high && a->ramp == b->ramp &&
+           (!aq_rope_has_band(a) || a->factor == b->factor);
 }
 
-/* The global with `dim` frequencies; one for each (theta, dim) of the module. */
-static val table_of(emitter *e, double theta, int64_t dim) {
+/* The global with `dim` frequencies; one for each kind of rope of the module. */
+static val table_of(emitter *e, const aq_rope *r) {
     int n = e->n_rope < 8 ? e->n_rope : 8;
+    int64_t dim = r->dim;
     for (int i = 0; i < n; i++)
-        if (e->rope_key[i][0] == theta && e->rope_key[i][1] == (double)dim)
+        if (same_table(&e->rope_key[i], r))
             return e->rope_table[i];
     void *p;
     aq_status s = aq_arena_alloc(e->arena, (size_t)dim, sizeof(val), &p);
@@ -24,29 +23,24 @@ static val table_of(emitter *e, double theta, int64_t dim) {
     }
     val *at = p;
     for (int64_t i = 0; i < dim; i++)
-        at[i] = e->l->ConstReal(e->f64, pow(theta, -(double)(i / 2 * 2) / (double)dim));
+        at[i] = e->l->ConstReal(e->f64, aq_rope_frequency(r, i / 2));
     val g = e->l->AddGlobal(e->mod, e->l->ArrayType2(e->f64, (uint64_t)dim), "");
     e->l->SetInitializer(g, e->l->ConstArray2(e->f64, at, (uint64_t)dim));
     e->l->SetGlobalConstant(g, 1);
     e->l->SetLinkage(g, LLVMPrivateLinkage);
     e->l->SetAlignment(g, 64);
     if (e->n_rope < 8) {
-        e->rope_key[e->n_rope][0] = theta;
-        e->rope_key[e->n_rope][1] = (double)dim;
+        e->rope_key[e->n_rope] = *r;
         e->rope_table[e->n_rope++] = g;
     }
     return g;
 }
 
-static val frequency(emitter *e, const aq_expr *x, aq_id axis) {
+static val frequency(emitter *e, const aq_rope *r, aq_id axis) {
     const cover *c = &e->cover[axis];
-    aq_dim extent = e->n->axes.at[axis].extent;
-    double dim = number_of(e, x, AQ_ATTR_dim, 0);
-    if (!(dim > 0))
-        dim = (double)extent.k;
-    val table = table_of(e, number_of(e, x, AQ_ATTR_theta, 10000), (int64_t)dim);
+    val table = table_of(e, r);
     e->lanes = c->lanes ? c->lanes : e->lanes;
-    ix at = aq_emit_ix_mod(e, aq_emit_axis_index(e, axis), (int64_t)dim);
+    ix at = aq_emit_ix_mod(e, aq_emit_axis_index(e, axis), r->dim);
     if (at.vec || (at.coef && at.coef != 1))
         return aq_emit_gather(e, table, at, c->lanes, NULL, 8, e->f64);
     val bytes = e->l->BuildMul(e->b, aq_emit_ix_scalar(e, at), k64(e, 8), "");
@@ -85,17 +79,19 @@ val aq_emit_rope(emitter *e, aq_id id) {
         e->at[axis] = u;
         sign = e->l->ConstReal(e->f32, u % 2 ? 1 : -1);
     }
-    val freq = frequency(e, x, axis), pos = aq_emit_eval(e, x->in[1]);
+    aq_rope r = aq_rope_of_expr(e->n, x);
+    r.dim = r.dim ? r.dim : e->n->axes.at[axis].extent.k;
+    val freq = frequency(e, &r, axis), pos = aq_emit_eval(e, x->in[1]);
     int lanes = lanes_of(e, freq) | lanes_of(e, pos);
     pos = e->l->BuildSIToFP(e->b, pos, wide(e, e->f64, lanes_of(e, pos)), "");
-    double factor = number_of(e, x, AQ_ATTR_factor, 1);
-    if (factor != 1)
-        pos = e->l->BuildFDiv(e->b, pos, aq_emit_splat(e, e->l->ConstReal(e->f64, factor), lanes_of(e, pos)), "");
+    if (r.factor != 1 && !aq_rope_has_band(&r))
+        pos = e->l->BuildFDiv(e->b, pos, aq_emit_splat(e, e->l->ConstReal(e->f64, r.factor), lanes_of(e, pos)), "");
     val angle = e->l->BuildFMul(e->b, aq_emit_splat(e, pos, lanes), aq_emit_splat(e, freq, lanes), "");
     val sine, cosine;
     aq_emit_sincos(e, angle, &sine, &cosine);
     lanes |= lanes_of(e, v) | lanes_of(e, partner);
     sine = e->l->BuildFMul(e->b, aq_emit_splat(e, sine, lanes), aq_emit_splat(e, sign, lanes), "");
     val turned = e->l->BuildFMul(e->b, aq_emit_splat(e, partner, lanes), sine, "");
-    return aq_emit_fma(e, v, cosine, turned);
+    v = aq_emit_fma(e, v, cosine, turned);
+    return r.gain == 1 ? v : e->l->BuildFMul(e->b, v, aq_emit_const_like(e, v, r.gain), "");
 }

@@ -15,17 +15,17 @@ aq_status aq_ref_op_rope(aq_ref_exec *x, const aq_node *n) {
     const aq_ref_val *pos = aq_ref_in(x, n, 1);
     AQ_TRY(aq_ref_result(x, n, &out));
     const aq_ref_tensor *t = &out->t;
-    int64_t e = t->dim[t->rank - 1], dim = (int64_t)aq_node_num(x->m, n, AQ_ATTR_dim, 0), tokens = t->dim[0];
+    int64_t e = t->dim[t->rank - 1], tokens = t->dim[0];
     int64_t rows = tokens ? aq_ref_count(t) / tokens / e : 0;
-    double theta = aq_node_num(x->m, n, AQ_ATTR_theta, 10000), factor = aq_node_num(x->m, n, AQ_ATTR_factor, 1);
-    dim = dim ? dim : e;
+    aq_rope r = aq_rope_of_node(x->m, n);
+    r.dim = r.dim ? r.dim : e;
     aq_ref_load(in, 0, aq_ref_count(t), t->values);
     for (int64_t i = 0; i < tokens; i++)
-        for (int64_t pair = 0; pair < dim / 2; pair++) {
+        for (int64_t pair = 0; pair < r.dim / 2; pair++) {
             double p, c, s;
             aq_ref_load(pos, i, 1, &p);
-            aq_ref_rope_angle(theta, factor, dim, pair, p, &c, &s);
-            for (int64_t at = i * rows * e + 2 * pair; at < (i + 1) * rows * e; at += dim) {
+            aq_ref_rope_turn(&r, pair, p, &c, &s);
+            for (int64_t at = i * rows * e + 2 * pair; at < (i + 1) * rows * e; at += r.dim) {
                 double a = t->values[at], b = t->values[at + 1];
                 t->values[at] = a * c - b * s;
                 t->values[at + 1] = a * s + b * c;

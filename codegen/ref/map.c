@@ -49,8 +49,8 @@ double aq_ref_round(aq_dtype t, double x) {
     }
 }
 
-void aq_ref_rope_angle(double theta, double factor, int64_t dim, int64_t i, double pos, double *out_cos, double *out_sin) {
-    double angle = pos / factor * pow(theta, -2 * (double)i / (double)dim);
-    *out_cos = cos(angle);
-    *out_sin = sin(angle);
+void aq_ref_rope_turn(const aq_rope *r, int64_t pair, double pos, double *out_cos, double *out_sin) {
+    double angle = aq_rope_angle(r, pair, pos);
+    *out_cos = r->gain * cos(angle);
+    *out_sin = r->gain * sin(angle);
 }

@@ -2,6 +2,7 @@
  * that reads outside of a buffer fails here with the buffer's name, on every machine alike. */
 #include "codegen/ref/nest.h"
 
+#include "codegen/ref/map.h"
 #include "ir/memory.h"
 
 #include <math.h>
@@ -75,22 +76,21 @@ static double attr(const aq_ref_nest *r, const aq_expr *e, aq_attr_key key, doub
     return a ? a->num : otherwise;
 }
 
-/* Pairs (2i, 2i+1) of each group of `dim` elements along the last axis of x turn by (pos / factor) * theta^(-2i/dim). */
+/* Pairs (2i, 2i+1) of each group of `dim` elements along the last axis of x turn by their angle (ir/rope.h). */
 static double rope(aq_ref_nest *r, const aq_expr *e) {
     const aq_expr *x = &r->n->exprs.at[e->in[0]];
     uint8_t axis = x->axes[x->n_axes - 1];
     int64_t at = r->at[axis], whole = aq_dim_eval(r->n->axes.at[axis].extent, r->sym);
-    double dim = attr(r, e, AQ_ATTR_dim, 0);
-    if (dim <= 0)
-        dim = (double)whole;
-    double angle = aq_ref_nest_eval(r, e->in[1]) / attr(r, e, AQ_ATTR_factor, 1) *
-                   pow(attr(r, e, AQ_ATTR_theta, 10000), -2 * floor(fmod((double)at, dim) / 2) / dim);
+    aq_rope turn = aq_rope_of_expr(r->n, e);
+    double c, s;
+    turn.dim = turn.dim ? turn.dim : whole;
+    aq_ref_rope_turn(&turn, at % turn.dim / 2, aq_ref_nest_eval(r, e->in[1]), &c, &s);
     r->at[axis] = at & ~(int64_t)1;
     double even = aq_ref_nest_eval(r, e->in[0]);
     r->at[axis] = at | 1;
     double odd = aq_ref_nest_eval(r, e->in[0]);
     r->at[axis] = at;
-    return at & 1 ? even * sin(angle) + odd * cos(angle) : even * cos(angle) - odd * sin(angle);
+    return at & 1 ? even * s + odd * c : even * c - odd * s;
 }
 
 static double cast(double x, aq_dtype t) {

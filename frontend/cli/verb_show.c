@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static const char *const scalings[] = {"none", "linear", "dynamic"};
 
 static void set_text(cJSON *object, const char *name, const char *s) {
     aq_json_set_text(object, name, s, s ? strlen(s) : 0);
@@ -31,8 +30,14 @@ static cJSON *config_json(const aq_config *c) {
         aq_json_set_int(o, whole[i].name, whole[i].value);
     cJSON_AddNumberToObject(o, "norm_eps", c->eps);
     cJSON_AddNumberToObject(o, "rope_theta", c->theta);
-    set_text(o, "rope_scaling", scalings[c->scaling]);
+    set_text(o, "rope_scaling", aq_rope_scaling_name(c->scaling));
     cJSON_AddNumberToObject(o, "rope_factor", c->scaling_factor);
+    if (c->original > 0) {
+        cJSON_AddNumberToObject(o, "rope_original", c->original);
+        cJSON_AddNumberToObject(o, "rope_low", c->low);
+        cJSON_AddNumberToObject(o, "rope_high", c->high);
+        cJSON_AddNumberToObject(o, "rope_gain", c->gain > 0 ? c->gain : 1);
+    }
     cJSON_AddBoolToObject(o, "tied", c->tied);
     return o;
 }
@@ -90,9 +95,13 @@ static void print_model(const aq_args *a, const aq_checkpoint *c) {
     printf("  dim %" PRId64 ", layers %" PRId64 ", heads %" PRId64 " (kv %" PRId64 ", %" PRId64 " wide), ffn %" PRId64 ", vocab %" PRId64
            ", at most %" PRId64 " tokens\n",
            f->D, f->L, f->H, f->HKV, f->DH, f->F, f->V, f->max_length);
-    printf("  norm eps %g, rope theta %g, scaling %s", f->eps, f->theta, scalings[f->scaling]);
+    printf("  norm eps %g, rope theta %g, scaling %s", f->eps, f->theta, aq_rope_scaling_name(f->scaling));
     if (f->scaling != AQ_ROPE_NONE)
         printf(" by %g", f->scaling_factor);
+    if (f->original > 0)
+        printf(" from %g tokens, between %g and %g turns", f->original, f->low, f->high);
+    if (f->gain > 0 && f->gain != 1)
+        printf(", attention times %g", f->gain);
     const char *template = template_of(c);
     printf("%s\n  bos %" PRId32 ", eos %" PRId32 ", pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->tied ? ", tied output" : "", f->bos, f->eos, f->pad,
            c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");

@@ -82,10 +82,10 @@ static aq_naming naming_of(const aq_stored_list *stored) {
     return AQ_NAMINGS;
 }
 
-/* Left out without harm: rotary frequencies that old files store beside the weights (theta says the same), and an output that a tied model
+/* Left out without harm: rotary frequencies that files store beside the weights (the figures say the same), and an output that a tied model
  * stores once more. */
 static int is_redundant(const aq_config *c, aq_bytes name, uint32_t row, int found) {
-    static const char *const ends[] = {".rotary_emb.inv_freq", "rope.freqs", "freqs_cis"};
+    static const char *const ends[] = {".rotary_emb.inv_freq", "rope.freqs", "freqs_cis", AQ_GGUF_FACTORS};
     for (size_t i = 0; !found && i < sizeof ends / sizeof *ends; i++) {
         size_t n = strlen(ends[i]);
         if (name.n >= n && memcmp(name.s + name.n - n, ends[i], n) == 0)

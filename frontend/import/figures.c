@@ -1,7 +1,7 @@
 /* figures.c: the figures of the architecture out of any form's metadata, and all their rules.
  *
  * One table of keys (figures.def), one look-up function per form: what a figure may be is said once, here, and every refusal names the
- * file and the key. Order: aq_figures_read = table, completions (defaults, FlagAI's width), rope scaling, what we do not support, bounds. */
+ * file and the key. Order: aq_figures_read = table, completions (defaults, FlagAI's width), bounds, rope scaling (scaling.c), what we do not support. */
 #include "frontend/import/internal.h"
 #include "frontend/reasons.h"
 
@@ -24,7 +24,7 @@ static const struct row {
 #undef FIGURE
 };
 
-static aq_figure look(const aq_figure_source *s, const char *key) {
+aq_figure aq_figure_look(const aq_figure_source *s, const char *key) {
     char full[200];
     if (*key != '.')
         return s->get(s, key);
@@ -32,18 +32,17 @@ static aq_figure look(const aq_figure_source *s, const char *key) {
     return s->get(s, full);
 }
 
-/* "FILE:KEY: message" with the prefix written out. */
-#define REFUSE(why, s, key, ...) aq_import_refuse(why, (s)->file, "key", full_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
-static const char *full_key(const aq_figure_source *s, const char *key, char *room) {
+#define REFUSE AQ_FIGURE_REFUSE
+const char *aq_figure_key(const aq_figure_source *s, const char *key, char room[200]) {
     snprintf(room, 200, "%s%s", *key == '.' ? s->prefix : "", key);
     return room;
 }
 
-static aq_status missing(const aq_figure_source *s, const char *key, const char *expected) {
+aq_status aq_figure_missing(const aq_figure_source *s, const char *key, const char *expected) {
     return REFUSE(AQ_WHY_FIGURE_MISSING, s, key, "missing: expected %s", expected);
 }
 
-static aq_status read_size(const aq_figure_source *s, const char *key, aq_figure f, int64_t *out) {
+aq_status aq_figure_size(const aq_figure_source *s, const char *key, aq_figure f, int64_t *out) {
     if (f.kind != AQ_FIGURE_NUMBER)
         return REFUSE(AQ_WHY_FIGURE_NO_NUMBER, s, key, "not one number: expected a whole number");
     if (!(f.number >= 1 && f.number <= LARGEST) || f.number != floor(f.number))
@@ -52,7 +51,7 @@ static aq_status read_size(const aq_figure_source *s, const char *key, aq_figure
     return AQ_OK;
 }
 
-static aq_status read_real(const aq_figure_source *s, const char *key, aq_figure f, double *out) {
+aq_status aq_figure_real(const aq_figure_source *s, const char *key, aq_figure f, double *out) {
     if (f.kind != AQ_FIGURE_NUMBER)
         return REFUSE(AQ_WHY_FIGURE_NO_REAL, s, key, "not a number: expected a positive number");
     if (!(f.number > 0 && f.number <= 1e12))
@@ -66,7 +65,7 @@ static aq_status read_id(const aq_figure_source *s, const char *key, aq_figure f
     char first[80];
     snprintf(first, sizeof first, "%s.0", key);
     if (f.kind == AQ_FIGURE_OTHER)
-        f = look(s, first);
+        f = aq_figure_look(s, first);
     if (f.kind != AQ_FIGURE_NUMBER || !(f.number >= -1 && f.number <= INT32_MAX) || f.number != floor(f.number))
         return REFUSE(AQ_WHY_FIGURE_TOKEN_ID, s, key, "not a token number: expected a whole number from -1 to %d", INT32_MAX);
     *out = (int32_t)f.number;
@@ -76,13 +75,13 @@ static aq_status read_id(const aq_figure_source *s, const char *key, aq_figure f
 static aq_status read_table(const aq_figure_source *s, aq_config *c) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *key = rows[i].key[s->naming];
-        aq_figure f = *key ? look(s, key) : (aq_figure){0};
+        aq_figure f = *key ? aq_figure_look(s, key) : (aq_figure){0};
         void *member = (char *)c + rows[i].offset;
         if (f.kind == AQ_FIGURE_ABSENT)
             continue;
         switch (rows[i].kind) {
-        case SIZE: AQ_TRY(read_size(s, key, f, member)); break;
-        case REAL: AQ_TRY(read_real(s, key, f, member)); break;
+        case SIZE: AQ_TRY(aq_figure_size(s, key, f, member)); break;
+        case REAL: AQ_TRY(aq_figure_real(s, key, f, member)); break;
         case ID: AQ_TRY(read_id(s, key, f, member)); break;
         }
     }
@@ -99,10 +98,10 @@ static const char *key_of(const aq_figure_source *s, size_t offset) {
 /* FlagAI's width of the feed-forward layer: int(2 * 4 * dim / 3), rounded up to a multiple of multiple_of. */
 static aq_status flagai_width(const aq_figure_source *s, aq_config *c) {
     int64_t multiple = 0, width = 8 * c->D / 3;
-    aq_figure f = look(s, "multiple_of");
+    aq_figure f = aq_figure_look(s, "multiple_of");
     if (f.kind == AQ_FIGURE_ABSENT)
-        return missing(s, "multiple_of", "the figure that the feed-forward width is a multiple of (256 for Aquila-7B)");
-    AQ_TRY(read_size(s, "multiple_of", f, &multiple));
+        return aq_figure_missing(s, "multiple_of", "the figure that the feed-forward width is a multiple of (256 for Aquila-7B)");
+    AQ_TRY(aq_figure_size(s, "multiple_of", f, &multiple));
     c->F = (width + multiple - 1) / multiple * multiple;
     if (c->F > LARGEST)
         return REFUSE(AQ_WHY_FIGURE_WIDTH, s, "multiple_of", "gives a feed-forward width of %lld: expected at most %d", (long long)c->F, LARGEST);
@@ -113,15 +112,15 @@ static aq_status complete(const aq_figure_source *s, aq_config *c) {
     static const size_t needed[] = {offsetof(aq_config, D), offsetof(aq_config, L), offsetof(aq_config, H), offsetof(aq_config, max_length)};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (*(int64_t *)(void *)((char *)c + needed[i]) == 0)
-            return missing(s, key_of(s, needed[i]), "a whole number");
+            return aq_figure_missing(s, key_of(s, needed[i]), "a whole number");
     if (c->eps == 0)
-        return missing(s, key_of(s, offsetof(aq_config, eps)), "the epsilon of the norms");
+        return aq_figure_missing(s, key_of(s, offsetof(aq_config, eps)), "the epsilon of the norms");
     if (c->V == 0 && s->naming != AQ_NAMING_GGUF) /* there the embedding says it */
-        return missing(s, "vocab_size", "a whole number");
+        return aq_figure_missing(s, "vocab_size", "a whole number");
     if (c->F == 0 && s->naming == AQ_NAMING_FLAGAI)
         AQ_TRY(flagai_width(s, c));
     if (c->F == 0)
-        return missing(s, key_of(s, offsetof(aq_config, F)), "a whole number");
+        return aq_figure_missing(s, key_of(s, offsetof(aq_config, F)), "a whole number");
     if (c->HKV == 0)
         c->HKV = c->H;
     if (c->DH == 0 && c->D % c->H)
@@ -133,36 +132,8 @@ static aq_status complete(const aq_figure_source *s, aq_config *c) {
     return AQ_OK;
 }
 
-static int text_is(aq_figure f, const char *text) {
+int aq_figure_is(aq_figure f, const char *text) {
     return f.kind == AQ_FIGURE_TEXT && f.text.n == strlen(text) && memcmp(f.text.s, text, f.text.n) == 0;
-}
-
-/* HF: rope_scaling {"type" or "rope_type", "factor"}, or rope_parameters of newer files; GGUF: .rope.scaling.type and .factor. */
-static aq_status read_scaling(const aq_figure_source *s, aq_config *c) {
-    static const char *const types[] = {"rope_scaling.rope_type", "rope_scaling.type", "rope_parameters.rope_type"};
-    static const char *const factors[] = {"rope_scaling.factor", "rope_scaling.factor", "rope_parameters.factor"};
-    const char *type_key = ".rope.scaling.type", *factor_key = ".rope.scaling.factor";
-    aq_figure type = {0}, factor;
-    if (s->naming == AQ_NAMING_GGUF)
-        type = look(s, type_key);
-    for (size_t i = 0; s->naming != AQ_NAMING_GGUF && type.kind == AQ_FIGURE_ABSENT && i < 3; i++) {
-        type_key = types[i];
-        factor_key = factors[i];
-        type = look(s, type_key);
-    }
-    if (type.kind == AQ_FIGURE_ABSENT || text_is(type, "none") || text_is(type, "default"))
-        return AQ_OK;
-    if (text_is(type, "linear"))
-        c->scaling = AQ_ROPE_LINEAR;
-    else if (text_is(type, "dynamic"))
-        c->scaling = AQ_ROPE_DYNAMIC;
-    else
-        return REFUSE(AQ_WHY_FIGURE_SCALING, s, type_key, "rope scaling \"%.*s\" is not supported: expected linear, dynamic or none",
-                      type.kind == AQ_FIGURE_TEXT && type.text.n < 40 ? (int)type.text.n : 0, type.text.s ? type.text.s : "");
-    factor = look(s, factor_key);
-    if (factor.kind == AQ_FIGURE_ABSENT)
-        return missing(s, factor_key, "the factor of the rope scaling");
-    return read_real(s, factor_key, factor, &c->scaling_factor);
 }
 
 /* What would make another model of the same tensors: refused, never ignored. */
@@ -173,13 +144,13 @@ static aq_status check_supported(const aq_figure_source *s, const aq_config *c) 
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if ((*flags[i].key == '.') != (s->naming == AQ_NAMING_GGUF))
             continue;
-        aq_figure f = look(s, flags[i].key);
+        aq_figure f = aq_figure_look(s, flags[i].key);
         if (f.kind != AQ_FIGURE_ABSENT && !(f.kind != AQ_FIGURE_TEXT && f.kind != AQ_FIGURE_OTHER && f.number == 0))
             return REFUSE(AQ_WHY_FIGURE_EXTRAS, s, flags[i].key, "the model has %s: expected none in this architecture", flags[i].why);
     }
     if (s->naming != AQ_NAMING_GGUF) {
-        aq_figure act = look(s, "hidden_act"), quant = look(s, "quantization_config");
-        if (act.kind != AQ_FIGURE_ABSENT && !text_is(act, "silu"))
+        aq_figure act = aq_figure_look(s, "hidden_act"), quant = aq_figure_look(s, "quantization_config");
+        if (act.kind != AQ_FIGURE_ABSENT && !aq_figure_is(act, "silu"))
             return REFUSE(AQ_WHY_FIGURE_ACTIVATION, s, "hidden_act", "another activation: expected \"silu\"");
         if (quant.kind != AQ_FIGURE_ABSENT)
             return REFUSE(AQ_WHY_FIGURE_QUANTISED, s, "quantization_config",
@@ -188,7 +159,7 @@ static aq_status check_supported(const aq_figure_source *s, const aq_config *c) 
     }
     static const char *const widths[] = {".rope.dimension_count", ".attention.value_length"};
     for (size_t i = 0; i < 2; i++) {
-        aq_figure f = look(s, widths[i]);
+        aq_figure f = aq_figure_look(s, widths[i]);
         if (f.kind != AQ_FIGURE_ABSENT && !(f.kind == AQ_FIGURE_NUMBER && f.number == (double)c->DH))
             return REFUSE(AQ_WHY_FIGURE_HEAD_WIDTH, s, widths[i], "differs from the head's width: expected %lld", (long long)c->DH);
     }
@@ -201,8 +172,7 @@ static aq_status check_reals(const aq_figure_source *s, const aq_config *c) {
         const char *key;
         double x, low, high;
     } reals[] = {{key_of(s, offsetof(aq_config, eps)), c->eps, 0, 1e6},
-                 {key_of(s, offsetof(aq_config, theta)), c->theta, 1e-6, 1e12},
-                 {s->naming == AQ_NAMING_GGUF ? ".rope.scaling.factor" : "rope_scaling", c->scaling_factor, 1e-6, 1e6}};
+                 {key_of(s, offsetof(aq_config, theta)), c->theta, 1e-6, 1e12}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (!(reals[i].x >= reals[i].low && reals[i].x <= reals[i].high))
             return REFUSE(AQ_WHY_FIGURE_BOUNDS, s, reals[i].key, "%.17g: expected a number from %g to %g", reals[i].x, reals[i].low, reals[i].high);
@@ -228,13 +198,13 @@ static aq_status check(const aq_figure_source *s, aq_config *c) {
 aq_status aq_figures_read(const aq_figure_source *s, aq_config *out) {
     aq_config c = {.name = "", .family = "", .theta = 10000, .scaling_factor = 1, .bos = -1, .eos = -1, .pad = -1, .initializer_range = 0.02};
     AQ_TRY(read_table(s, &c));
-    aq_figure theta = s->naming == AQ_NAMING_HF ? look(s, "rope_parameters.rope_theta") : (aq_figure){0};
+    aq_figure theta = s->naming == AQ_NAMING_HF ? aq_figure_look(s, "rope_parameters.rope_theta") : (aq_figure){0};
     if (theta.kind != AQ_FIGURE_ABSENT)
-        AQ_TRY(read_real(s, "rope_parameters.rope_theta", theta, &c.theta));
+        AQ_TRY(aq_figure_real(s, "rope_parameters.rope_theta", theta, &c.theta));
     AQ_TRY(complete(s, &c));
     AQ_TRY(check(s, &c));
-    AQ_TRY(read_scaling(s, &c));
     AQ_TRY(check_reals(s, &c));
+    AQ_TRY(aq_scaling_read(s, &c));
     AQ_TRY(check_supported(s, &c));
     *out = c;
     return AQ_OK;

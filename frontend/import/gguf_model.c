@@ -58,9 +58,12 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
     if (c.pad >= c.V)
         c.pad = -1;
     c.tied = 1;
-    for (uint32_t i = 0; i < g->tensors.n; i++)
+    for (uint32_t i = 0; i < g->tensors.n; i++) {
         if (is(g->tensors.at[i].name, "output.weight"))
             c.tied = 0;
+        if (is(g->tensors.at[i].name, AQ_GGUF_FACTORS))
+            AQ_TRY(aq_scaling_from_factors(&g->tensors.at[i], &c));
+    }
     c.family = prefix;
     AQ_TRY(aq_import_name(arena, name.s, name.n, &c.name));
     *out = c;

@@ -11,8 +11,10 @@
 #include "ir/arena.h"
 #include "ir/dtype.h"
 #include "ir/file.h"
+#include "ir/rope.h"
 
-typedef enum aq_rope_scaling { AQ_ROPE_NONE, AQ_ROPE_LINEAR, AQ_ROPE_DYNAMIC } aq_rope_scaling;
+typedef enum aq_rope_scaling { AQ_ROPE_NONE, AQ_ROPE_LINEAR, AQ_ROPE_DYNAMIC, AQ_ROPE_LLAMA3, AQ_ROPE_YARN } aq_rope_scaling;
+const char *aq_rope_scaling_name(aq_rope_scaling s); /* as config.json spells it; "none" */
 
 /* The figures of the architecture; the names are those of models/aquila/aquila.aq. All positive and bounded so that products
  * of any two fit 2^48. */
@@ -24,6 +26,10 @@ typedef struct aq_config {
     double eps, theta;
     aq_rope_scaling scaling;
     double scaling_factor; /* 1 where there is none */
+    double original;       /* llama3, yarn: positions before the scaling; 0 elsewhere */
+    double low, high;      /* turns within them. llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast */
+    double gain;           /* yarn's attention factor; 0 and 1: none */
+    int exact_pairs;       /* yarn: the band's ends are not rounded to whole pairs (truncate: false) */
     int tied;              /* the output projection is tok_embeddings */
     int32_t bos, eos, pad; /* -1 where the file says none */
     double initializer_range;
@@ -59,6 +65,9 @@ typedef struct aq_checkpoint {
     void *made;                    /* bytes of tensors that were made (aq_checkpoint_make) */
     size_t made_bytes;
 } aq_checkpoint;
+
+/* The attributes of rope (ir/rope.h), with dim; dynamic scaling's base is not in theta yet. */
+aq_rope aq_config_rope(const aq_config *c);
 
 /* On failure *out is closed already. AQ_REFUSED with "PATH:place: ...", AQ_NO_MEMORY. */
 AQ_MUST_USE aq_status aq_checkpoint_open(const char *path, aq_checkpoint *out);

@@ -31,6 +31,26 @@ typedef struct aq_figure_source {
     aq_figure (*get)(const struct aq_figure_source *s, const char *key);
 } aq_figure_source;
 
+/* figures.c: a key ('.KEY' follows the prefix) looked up; a whole number from 1 to 2^24, a positive one of at most 1e12; "FILE:KEY: message". */
+aq_figure aq_figure_look(const aq_figure_source *s, const char *key);
+int aq_figure_is(aq_figure f, const char *text);
+AQ_MUST_USE aq_status aq_figure_size(const aq_figure_source *s, const char *key, aq_figure f, int64_t *out);
+AQ_MUST_USE aq_status aq_figure_real(const aq_figure_source *s, const char *key, aq_figure f, double *out);
+AQ_MUST_USE aq_status aq_figure_missing(const aq_figure_source *s, const char *key, const char *expected);
+const char *aq_figure_key(const aq_figure_source *s, const char *key, char room[200]);
+#define AQ_FIGURE_REFUSE(why, s, key, ...) aq_import_refuse(why, (s)->file, "key", aq_figure_key(s, key, (char[200]){0}), 200, __VA_ARGS__)
+
+/* scaling.c: how rotary positions are scaled, from the keys (the other figures must be there) ... */
+AQ_MUST_USE aq_status aq_scaling_read(const aq_figure_source *s, aq_config *c);
+/* ... and from rope_freqs.weight of a GGUF file, what each pair's frequency is divided by: Llama 3's figures that give it. */
+#define AQ_GGUF_FACTORS "rope_freqs.weight"
+struct aq_stored;
+AQ_MUST_USE aq_status aq_scaling_from_factors(const struct aq_stored *t, aq_config *c);
+/* The same for writing: DH / 2 numbers. Only for llama3. */
+void aq_scaling_factors(const aq_config *c, float *out);
+/* yarn's attention factor where a file says none. */
+double aq_scaling_gain(double factor, double mscale);
+
 /* Fills every member but name, family, V and tied where the source does not say them (V 0 then), checks all bounds. */
 AQ_MUST_USE aq_status aq_figures_read(const aq_figure_source *s, aq_config *out);
 

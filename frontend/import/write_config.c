@@ -35,14 +35,29 @@ static void put_figures(aq_put *o, const aq_config *c, aq_naming naming) {
 #undef FIGURE
 }
 
+static void put_member(aq_put *o, const char *key, double x) {
+    aq_put_format(o, ", \"%s\": ", key);
+    aq_put_real(o, x);
+}
+
 /* Both spellings of the kind: older readers know "type", newer ones "rope_type". */
 static void put_scaling(aq_put *o, const aq_config *c) {
     if (c->scaling == AQ_ROPE_NONE)
         return;
-    const char *type = c->scaling == AQ_ROPE_LINEAR ? "linear" : "dynamic";
+    const char *type = aq_rope_scaling_name(c->scaling);
     put_key(o, "rope_scaling");
-    aq_put_format(o, "{\"type\": \"%s\", \"rope_type\": \"%s\", \"factor\": ", type, type);
-    aq_put_real(o, c->scaling_factor);
+    aq_put_format(o, "{\"type\": \"%s\", \"rope_type\": \"%s\"", type, type);
+    put_member(o, "factor", c->scaling_factor);
+    if (c->scaling == AQ_ROPE_LLAMA3 || c->scaling == AQ_ROPE_YARN) {
+        int yarn = c->scaling == AQ_ROPE_YARN;
+        put_member(o, "original_max_position_embeddings", c->original);
+        put_member(o, yarn ? "beta_slow" : "low_freq_factor", c->low);
+        put_member(o, yarn ? "beta_fast" : "high_freq_factor", c->high);
+        if (yarn)
+            put_member(o, "attention_factor", c->gain);
+        if (c->exact_pairs)
+            aq_put_text(o, ", \"truncate\": false");
+    }
     aq_put_text(o, "}");
 }
 

@@ -8,6 +8,7 @@
 #include "frontend/reasons.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -65,6 +66,27 @@ static void put_array(out *o, const char *key, aq_gguf_type element, uint64_t n)
     put_u64(o, n);
 }
 
+/* What is usual is left out: llama.cpp takes attn_factor times what the factor gives, and 1 and 32 turns, for architecture llama whatever
+ * the file says of those. Llama 3's scaling is a tensor (with_factors). */
+static void put_scaling(out *o, const aq_config *c) {
+    if (c->scaling == AQ_ROPE_NONE || c->scaling == AQ_ROPE_LLAMA3)
+        return;
+    put_text(o, ".rope.scaling.type", aq_rope_scaling_name(c->scaling));
+    put_real(o, ".rope.scaling.factor", c->scaling_factor);
+    if (c->scaling != AQ_ROPE_YARN)
+        return;
+    double gain = c->gain / aq_scaling_gain(c->scaling_factor, 1);
+    put_number(o, ".rope.scaling.original_context_length", (uint64_t)c->original);
+    if (fabs(gain - 1) > 1e-9)
+        put_real(o, ".rope.scaling.attn_factor", gain);
+    if (c->low != 1)
+        put_real(o, ".rope.scaling.yarn_beta_slow", c->low);
+    if (c->high != 32)
+        put_real(o, ".rope.scaling.yarn_beta_fast", c->high);
+    if (c->exact_pairs)
+        put_flag(o, ".rope.scaling.truncate", 0);
+}
+
 enum { SIZE, REAL, ID };
 
 static void put_config(out *o, const aq_config *c) {
@@ -83,10 +105,7 @@ static void put_config(out *o, const aq_config *c) {
 #undef FIGURE
     put_number(o, ".rope.dimension_count", (uint64_t)c->DH);
     put_number(o, ".attention.value_length", (uint64_t)c->DH);
-    if (c->scaling != AQ_ROPE_NONE) {
-        put_text(o, ".rope.scaling.type", c->scaling == AQ_ROPE_LINEAR ? "linear" : "dynamic");
-        put_real(o, ".rope.scaling.factor", c->scaling_factor);
-    }
+    put_scaling(o, c);
 }
 
 /* What an id is, by id: rows of the embedding, since llama.cpp wants a token for each; one without a row cannot be used and is left out. */
@@ -229,7 +248,28 @@ static aq_status put_infos(out *o, const aq_out_model *m) {
     return o->to.status;
 }
 
-aq_status aq_gguf_put(const aq_out_model *m, aq_file_writer *w) {
+/* The tensors, and behind them what each pair's frequency is divided by if the scaling is Llama 3's. */
+static aq_status with_factors(aq_arena *arena, const aq_out_model *m, aq_out_model *out) {
+    aq_out_tensor *list;
+    aq_tensor *factors;
+    float *data;
+    size_t n = (size_t)m->config->DH / 2;
+    *out = *m;
+    if (m->config->scaling != AQ_ROPE_LLAMA3)
+        return AQ_OK;
+    AQ_ALLOC(arena, list, m->n + 1);
+    AQ_ALLOC(arena, factors, 1);
+    AQ_ALLOC(arena, data, n);
+    aq_scaling_factors(m->config, data);
+    *factors = (aq_tensor){.name = AQ_GGUF_FACTORS, .file_name = AQ_GGUF_FACTORS, .dtype = AQ_F32, .rank = 1, .dim = {(int64_t)n}, .data = data, .bytes = 4 * n};
+    memcpy(list, m->tensors, m->n * sizeof *list);
+    list[m->n] = (aq_out_tensor){.name = AQ_GGUF_FACTORS, .from = factors, .dtype = AQ_F32, .bytes = 4 * n};
+    out->tensors = list;
+    out->n++;
+    return AQ_OK;
+}
+
+static aq_status put_file(const aq_out_model *m, aq_file_writer *w) {
     out dry = {.family = m->config->family}, o = dry;
     AQ_TRY(put_values(&dry, m));
     o.to.writer = w;
@@ -245,6 +285,16 @@ aq_status aq_gguf_put(const aq_out_model *m, aq_file_writer *w) {
         pad_to(&o, ALIGNMENT);
     }
     return o.to.status;
+}
+
+aq_status aq_gguf_put(const aq_out_model *m, aq_file_writer *w) {
+    aq_arena arena = {0};
+    aq_out_model whole;
+    aq_status status = with_factors(&arena, m, &whole);
+    if (status == AQ_OK)
+        status = put_file(&whole, w);
+    aq_arena_close(&arena);
+    return status;
 }
 
 /* As stored, but for the order of rows. */

@@ -21,6 +21,11 @@ def tensor(part, value, name="blk.0.attn_q.weight"):
     return lambda g: g.tensors[name].__setitem__(part, value)
 
 
+def factors(folder, values):
+    """A GGUF file with the divisors of its frequencies."""
+    return gguf(folder, lambda g: g.tensors.update({"rope_freqs.weight": [[len(values)], 0, struct.pack(f"<{len(values)}f", *values), None]}))
+
+
 # ---- 100: GGUF ----
 
 def make_101(d): return gguf(d, lambda g: g.keys.update(x=(STRING, struct.pack("<Q", 1 << 30))))
@@ -129,11 +134,19 @@ def make_322(d): return config(d, head_dim=15)
 def make_323(d): return config(d, head_dim=1 << 24)
 def make_324(d): return gguf(d, key("llama.rope.dimension_count", U32, 8))
 def make_325(d): return config(d, num_hidden_layers=4097)
-def make_326(d): return config(d, rope_scaling={"rope_type": "yarn", "factor": 2.0})
+def make_326(d): return config(d, rope_scaling={"rope_type": "longrope", "factor": 2.0})
 def make_327(d): return config(d, attention_bias=True)
 def make_328(d): return config(d, hidden_act="gelu")
 def make_329(d): return config(d, quantization_config={"quant_method": "gptq"})
 def make_330(d): return config(d, rms_norm_eps=1e9)
+def make_340(d): return config(d, rope_scaling={"rope_type": "yarn", "factor": 2.0, "beta_fast": 1, "beta_slow": 32})
+def make_341(d): return config(d, rope_scaling={"rope_type": "yarn", "factor": 2.0, "truncate": "no"})
+def make_342(d): return factors(d, [1.0] * 7)
+def make_343(d): return factors(d, [1.0] * 7 + [float("nan")])
+def make_344(d): return factors(d, [1.0, 3.0, 1.0, 2.0, 8.0, 8.0, 8.0, 8.0])
+def make_345(d): return config(d, rope_scaling={"type": "linear", "factor": 1e9})
+def make_346(d): return gguf(d, lambda g: (g.keys.update({"llama.rope.scaling.type": (STRING, string("yarn"))}), g.set("llama.rope.scaling.factor", F32, 4),
+                                          g.set("llama.rope.scaling.yarn_ext_factor", F32, 0.5)))
 
 
 # ---- 820: tensors ----

@@ -299,10 +299,14 @@ static inline int gen_rope(gen *g) {
         if (t->dim[t->rank - 1].sym || t->dim[t->rank - 1].k % 16)
             continue;
         int pos = gen_op(g, AQ_OP_field, (int[]){gen_batch(g)}, 1, &(aq_attr){.key = AQ_ATTR_name, .text = "pos"}, 1);
-        aq_attr attr[3] = {{.key = AQ_ATTR_theta, .num = 100},
+        aq_attr attr[7] = {{.key = AQ_ATTR_theta, .num = 100},
                            {.key = AQ_ATTR_factor, .num = 1 + gen_below(g, 2)},
-                           {.key = AQ_ATTR_dim, .num = (double)dims[gen_below(g, 5)]}};
-        int r = gen_op(g, AQ_OP_rope, (int[]){x, pos}, 2, attr, 3);
+                           {.key = AQ_ATTR_dim, .num = (double)dims[gen_below(g, 5)]},
+                           {.key = AQ_ATTR_low, .num = 0.05},
+                           {.key = AQ_ATTR_high, .num = 0.5},
+                           {.key = AQ_ATTR_ramp, .num = 1},
+                           {.key = AQ_ATTR_gain, .num = 1.25}};
+        int r = gen_op(g, AQ_OP_rope, (int[]){x, pos}, 2, attr, attr[1].num == 2 && attr[2].num >= 8 ? 7 : 3); /* with a band: positions of low frequencies alone are divided */
         if (r >= 0)
             return r;
     }

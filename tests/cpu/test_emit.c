@@ -116,9 +116,11 @@ static void dequantised(void **state) {
 
 static void rotated(void **state) {
     (void)state;
-    at_edges("nest o(in %x: f32[T, 96], in %pos: i32[T], out %y: f32[T, 96], out %z: f32[T, 96]) { axis t: T, n: 96\n"
+    at_edges("nest o(in %x: f32[T, 96], in %pos: i32[T], out %y: f32[T, 96], out %z: f32[T, 96], out %v: f32[T, 96], out %w: f32[T, 96]) { axis t: T, n: 96\n"
              "phase { tiles t by 2 { for n by 32 lanes 16 { store %y[t, n] = rope(%x[t, n], %pos[t]) {dim=32, theta=10000, factor=2} } }\n"
-             "  tiles t by 1 { for n by 6 { store %z[t, n] = rope(%x[t, n], %pos[t]) {dim=6, theta=500} } } } }",
+             "  tiles t by 1 { for n by 6 { store %z[t, n] = rope(%x[t, n], %pos[t]) {dim=6, theta=500} } }\n"
+             "  tiles t by 2 { for n by 32 lanes 16 { store %v[t, n] = rope(%x[t, n], %pos[t]) {dim=32, theta=10000, factor=8, low=0.01, high=0.2, gain=1.25} } }\n"
+             "  tiles t by 1 { for n by 6 { store %w[t, n] = rope(%x[t, n], %pos[t]) {dim=32, theta=10000, factor=3, low=0.01, high=0.2, ramp=1} } } } }",
              1000000, 1e-6);
 }
 

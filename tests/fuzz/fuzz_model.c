@@ -5,10 +5,11 @@
 #include "passes/passes.h"
 #include "tests/fuzz/mutate_house.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const aq_bind binds[] = {{"V", 64}, {"D", 64}, {"L", 2}, {"H", 4}, {"HKV", 2}, {"DH", 16}, {"F", 96}, {"EPS", 1e-5}, {"THETA", 10000}, {"ROPE_FACTOR", 1}};
+static const aq_bind binds[] = {{"V", 64}, {"D", 64}, {"L", 2}, {"H", 4}, {"HKV", 2}, {"DH", 16}, {"F", 96}, {"EPS", 1e-5}, {"THETA", 10000}, {"ROPE_FACTOR", 1}, {"ROPE_LOW", NAN}, {"ROPE_HIGH", NAN}, {"ROPE_RAMP", NAN}, {"ROPE_GAIN", NAN}};
 
 static const char *print(const aq_module *m, aq_arena *a) {
     aq_text t = {.arena = a};

@@ -102,8 +102,8 @@ static const struct {
     {HF(", \"quantization_config\": {}"), "config.json:key quantization_config: weights quantised by another tool: expected plain weights, or a GGUF file"},
     {HF(", \"tie_word_embeddings\": 1"), "config.json:key tie_word_embeddings: not true or false"},
     {HF(", \"eos_token_id\": []"), "config.json:key eos_token_id: not a token number: expected a whole number from -1 to 2147483647"},
-    {HF(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2}"),
-     "config.json:key rope_scaling.type: rope scaling \"yarn\" is not supported: expected linear, dynamic or none"},
+    {HF(", \"rope_scaling\": {\"type\": \"longrope\", \"factor\": 2}"),
+     "config.json:key rope_scaling.type: rope scaling \"longrope\" is not supported: expected linear, dynamic, yarn, llama3 or none"},
     {HF(", \"rope_scaling\": {\"type\": \"linear\"}"), "config.json:key rope_scaling.factor: missing: expected the factor of the rope scaling"},
     {"{\"hidden_size\": 65, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"intermediate_size\": 192, \"vocab_size\": 9,"
      "\"max_position_embeddings\": 9, \"rms_norm_eps\": 1}",

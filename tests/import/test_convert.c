@@ -6,6 +6,7 @@
 #include "ir/memory.h"
 #include "tests/support/micro.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -94,6 +95,8 @@ static void assert_same_model(const char *first, const char *second) {
     assert_true(x->D == y->D && x->L == y->L && x->H == y->H && x->HKV == y->HKV && x->DH == y->DH && x->F == y->F && x->V == y->V);
     assert_true(x->max_length == y->max_length && (float)x->eps == (float)y->eps && x->theta == y->theta && x->tied == y->tied && x->bos == y->bos);
     assert_true(x->scaling == y->scaling && x->scaling_factor == y->scaling_factor && x->eos == y->eos && x->pad == y->pad);
+    assert_true(x->original == y->original && x->low == y->low && x->high == y->high && x->exact_pairs == y->exact_pairs);
+    assert_true(fabs(x->gain - y->gain) <= 1e-7);
     assert_string_equal(x->name, y->name);
     assert_int_equal(a.n_tensors, b.n_tensors);
     for (uint32_t i = 0; i < a.n_tensors; i++)
@@ -135,6 +138,15 @@ static const char *micro(const char *name, aq_dtype dtype, int tied, aq_rope_sca
     aq_micro_open(&m, dtype, tied, 7);
     m.config.scaling = scaling;
     m.config.scaling_factor = scaling == AQ_ROPE_NONE ? 1 : 2.5;
+    if (scaling == AQ_ROPE_LLAMA3 || scaling == AQ_ROPE_YARN) {
+        m.config.original = 128;
+        m.config.low = 1;
+        m.config.high = 16;
+    }
+    if (scaling == AQ_ROPE_YARN) {
+        m.config.gain = 1.3;
+        m.config.exact_pairs = 1;
+    }
     must(aq_gguf_write(path, &m.config, m.tensors, m.n_tensors, &m.tokenizer, "{{ \"a\\n\" }} \303\244"));
     aq_micro_close(&m);
     return path;
@@ -143,8 +155,8 @@ static const char *micro(const char *name, aq_dtype dtype, int tied, aq_rope_sca
 static void every_form_into_every_other(void **state) {
     (void)state;
     static const aq_dtype types[] = {AQ_F32, AQ_BF16, AQ_F16, AQ_F64};
-    for (int k = 0; k < 4; k++) {
-        const char *source = micro("source", types[k], k % 2, (aq_rope_scaling)(k % 3));
+    for (int k = AQ_ROPE_NONE; k <= AQ_ROPE_YARN; k++) {
+        const char *source = micro("source", types[k % 4], k % 2, (aq_rope_scaling)k);
         for (int from = 0; from < 3; from++) {
             const char *first = path_of(form_name[from], from);
             convert(source, first, (aq_convert_options){.to = (aq_form)from}, NULL);

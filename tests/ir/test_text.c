@@ -3,6 +3,7 @@
 #include "ir/memory.h"
 #include "tests/support/random_module.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,10 +14,10 @@
 #include <cmocka.h>
 
 static const aq_bind smollm2[] = {{"V", 49152}, {"D", 576},    {"L", 30},      {"H", 9},          {"HKV", 3},
-                                  {"DH", 64},   {"F", 1536},   {"EPS", 1e-5},  {"THETA", 100000}, {"ROPE_FACTOR", 1}};
+                                  {"DH", 64},   {"F", 1536},   {"EPS", 1e-5},  {"THETA", 100000}, {"ROPE_FACTOR", 1}, {"ROPE_LOW", NAN}, {"ROPE_HIGH", NAN}, {"ROPE_RAMP", NAN}, {"ROPE_GAIN", NAN}};
 
 static void read_or_fail(const char *text, aq_module *m) {
-    if (aq_read_module("t.aq", text, strlen(text), smollm2, 10, m) != AQ_OK)
+    if (aq_read_module("t.aq", text, strlen(text), smollm2, sizeof smollm2 / sizeof *smollm2, m) != AQ_OK)
         fail_msg("%s\n%s\nin:\n%s", aq_error(), aq_error_detail(), text);
 }
 
@@ -39,7 +40,7 @@ static void aquila_reads_prints_and_reads(void **state) {
     aq_module m;
     aq_arena a = {0};
     assert_int_equal(aq_file_read("models/aquila/aquila.aq", 1 << 20, &text, &n), AQ_OK);
-    if (aq_read_module("models/aquila/aquila.aq", text, n, smollm2, 10, &m) != AQ_OK)
+    if (aq_read_module("models/aquila/aquila.aq", text, n, smollm2, sizeof smollm2 / sizeof *smollm2, &m) != AQ_OK)
         fail_msg("%s\n%s", aq_error(), aq_error_detail());
     assert_int_equal(m.weights.n, 3 + 9 * 30);
     assert_int_equal(m.states.n, 60);
@@ -71,6 +72,9 @@ static void every_form_is_stable(void **state) {
     is_stable(HEAD "  graph g(%x: f32[T, 64], %b: batch) -> f32[T, 64] {\n    layer 3 {\n      %y = rope %x, %b.pos {theta=10000, dim=16}\n    }\n"
                    "    return %y\n  }" TAIL,
               "layers and fields");
+    is_stable(HEAD "  graph g(%x: f32[T, 64], %b: batch) -> f32[T, 64] {\n    %y = rope %x, %b.pos {theta=500, factor=8, low=0.001, high=0.5, ramp=1, gain=1.25}\n"
+                   "    return %y\n  }" TAIL,
+              "a rope with a band");
     is_stable(HEAD "  graph g(%x: f32[T, 2, 16], %b: batch) -> f32[T, 2, 16] {\n    %y, $k.0'1 = fused kern.x(%x, $k.0, %b) {\n      %0 = silu %x\n"
                    "      $k.0'1 = append $k.0, %0, %b\n      yield %0, $k.0'1\n    }\n    return %y\n  }" TAIL,
               "a region that appends");
@@ -140,12 +144,25 @@ static void random_modules_are_stable(void **state) {
 
 static void refused(const char *text, const char *message, const char *detail) {
     aq_module m;
-    if (aq_read_module("t.aq", text, strlen(text), smollm2, 10, &m) != AQ_REFUSED)
+    if (aq_read_module("t.aq", text, strlen(text), smollm2, sizeof smollm2 / sizeof *smollm2, &m) != AQ_REFUSED)
         fail_msg("read, but expected: %s\n%s", message, text);
     if (strcmp(aq_error(), message))
         fail_msg("the refusal says\n  %s\nexpected\n  %s", aq_error(), message);
     if (detail && strcmp(aq_error_detail(), detail))
         fail_msg("the detail says\n%s\nexpected\n%s", aq_error_detail(), detail);
+}
+
+/* An attribute that is a size which the model has not is left out; one that only contains it is refused. */
+static void what_a_model_has_not_is_left_out(void **state) {
+    (void)state;
+    aq_module m;
+    aq_arena a = {0};
+    read_or_fail("model m {\n  dims ROPE_LOW, ROPE_HIGH\n  sym T in 1..64\n  graph g(%x: f32[T, 64], %b: batch) -> f32[T, 64] {\n"
+                 "    %y = rope %x, %b.pos {low=ROPE_LOW, theta=500, high=ROPE_HIGH}\n    return %y\n  }\n}\n", &m);
+    if (!strstr(aq_print_or_fail(&m, &a), "%y = rope %x, %b.pos {theta=500}\n"))
+        fail_msg("%s", aq_print_or_fail(&m, &a));
+    aq_module_close(&m);
+    aq_arena_close(&a);
 }
 
 static void refusals_say_where_and_what(void **state) {
@@ -171,6 +188,12 @@ static void refusals_say_where_and_what(void **state) {
     refused(GRAPH("    %y = dot %x, @w {spec=\"tk,kn->tn\"}\n    return %x"),
             "t.aq:7:10: dot: %x is f32[T, 64], @w is f32[8, 64]: expected equal sizes where spec has equal letters", NULL);
     refused(GRAPH("    %y = dot %x, @w {spec=\"t,,\"}\n    return %x"), "t.aq:7:10: dot: attribute spec is \"t,,\": expected letters as \"tk,nk->tn\"", NULL);
+    refused(GRAPH("    %y = rope %x, %b.pos {low=1, high=0.5}\n    return %y"),
+            "t.aq:7:10: rope: an attribute is out of range: expected low below high, both from 1e-30 to 1e6", NULL);
+    refused(GRAPH("    %y = rope %x, %b.pos {theta=100, gain=0}\n    return %y"), "t.aq:7:10: rope: an attribute is out of range: expected gain from 1e-6 to 1e6", NULL);
+    refused(GRAPH("    %y = rope %x, %b.pos {theta=0/0}\n    return %y"), "t.aq:7:10: rope: an attribute is out of range: expected theta from 1e-6 to 1e12", NULL);
+    refused("model m { dims ROPE_LOW weight @w: f32[ROPE_LOW] }",
+            "t.aq:1:40: the model has no ROPE_LOW: expected it alone, as an attribute, which is left out then", NULL);
     refused("model m { dims Q }", "t.aq:1:16: size Q has no value: expected one from the model's configuration", "model m { dims Q }\n               ^");
     refused("model m {\n sym T in 5..2 }", "t.aq:2:6: bounds 5..2: expected the lowest first", NULL);
     refused("model m { weight @w: q4_0[4, 40] }", "t.aq:1:22: a last axis of 40 for q4_0: expected a multiple of 32", NULL);
@@ -228,7 +251,7 @@ static void failing_allocations_are_clean(void **state) {
     aq_status status = AQ_NO_MEMORY;
     for (long nth = 1; status != AQ_OK; nth++) {
         aq_mem_fail_after(nth);
-        status = aq_read_module("t.aq", text, n, smollm2, 10, &m);
+        status = aq_read_module("t.aq", text, n, smollm2, sizeof smollm2 / sizeof *smollm2, &m);
         aq_mem_fail_after(0);
         if (status != AQ_OK && status != AQ_NO_MEMORY)
             fail_msg("allocation %ld fails: status %d, %s", nth, status, aq_error());
@@ -241,7 +264,7 @@ static void failing_allocations_are_clean(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(aquila_reads_prints_and_reads),   cmocka_unit_test(every_form_is_stable),      cmocka_unit_test(repeat_and_nesting_mean_their_long_form),
-        cmocka_unit_test(random_modules_are_stable),       cmocka_unit_test(refusals_say_where_and_what), cmocka_unit_test(hostile_text_is_refused_cleanly),
+        cmocka_unit_test(random_modules_are_stable),       cmocka_unit_test(what_a_model_has_not_is_left_out), cmocka_unit_test(refusals_say_where_and_what), cmocka_unit_test(hostile_text_is_refused_cleanly),
         cmocka_unit_test(truncated_text_is_refused),       cmocka_unit_test(failing_allocations_are_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

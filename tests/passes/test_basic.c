@@ -6,6 +6,7 @@
 #include "passes/validate.h"
 #include "tests/support/random_module.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,7 +136,7 @@ static void random_modules_keep_their_meaning(void **state) {
 static void the_model_keeps_its_meaning(void **state) {
     (void)state;
     static const aq_bind binds[] = {{"V", 96},  {"D", 64},     {"L", 2},        {"H", 4},          {"HKV", 2},
-                                    {"DH", 16}, {"F", 96},     {"EPS", 1e-5},   {"THETA", 10000}, {"ROPE_FACTOR", 1}};
+                                    {"DH", 16}, {"F", 96},     {"EPS", 1e-5},   {"THETA", 10000}, {"ROPE_FACTOR", 1}, {"ROPE_LOW", NAN}, {"ROPE_HIGH", NAN}, {"ROPE_RAMP", NAN}, {"ROPE_GAIN", NAN}};
     static const aq_dtype types[] = {AQ_F32, AQ_BF16, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0};
     static const aq_pass_options targets[] = {
         {.target = "ref", .is_ref = 1, .activations = AQ_F32, .kv = AQ_F32, .t_lo = 1, .t_hi = 64, .read_gb_per_s = 10, .gflops = 100, .launch_ns = 1000},
@@ -148,7 +149,7 @@ static void the_model_keeps_its_meaning(void **state) {
     for (int t = 0; t < 5; t++)
         for (int o = 0; o < 3; o++) {
             aq_module m;
-            CHECK(aq_read_module("aquila.aq", text, n, binds, 10, &m));
+            CHECK(aq_read_module("aquila.aq", text, n, binds, sizeof binds / sizeof *binds, &m));
             for (uint32_t i = 0; i < m.weights.n; i++) {
                 aq_type *w = &m.values.at[m.weights.at[i].value].type;
                 w->dtype = w->rank == 1 ? AQ_F32 : types[t];

@@ -251,7 +251,7 @@ static void rope_turns_pairs(void **state) {
         }
     close_run(&r);
     double c, s;
-    aq_ref_rope_angle(10000, 2, 64, 3, 1000, &c, &s);
+    aq_ref_rope_turn(&(aq_rope){.theta = 10000, .factor = 2, .gain = 1, .dim = 64}, 3, 1000, &c, &s);
     near("cos", 0, c, cos(500 / pow(10000, 6.0 / 64)));
     near("sin", 0, s, sin(500 / pow(10000, 6.0 / 64)));
 }
