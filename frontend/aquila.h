@@ -17,6 +17,7 @@ typedef struct aq_compile_options {
     const char *text_name;   /* for messages */
     const char *edits;       /* schedules and nests for single kernels (edits.h); NULL = none */
     const char *edits_name;  /* for messages */
+    int jobs;                /* threads that make machine code; 0 = one a core. The bytes are the same with any number */
 } aq_compile_options;
 
 /* What a compile did, for people. Strings live in the arena given to aq_compile. */

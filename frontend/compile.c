@@ -5,6 +5,7 @@
 
 #include "codegen/cpu/cpu.h"
 #include "ir/clock.h"
+#include "runtime/team.h"
 
 #include <string.h>
 
@@ -45,7 +46,7 @@ static aq_status make_variant(const aq_checkpoint *c, const aq_compile_options *
     return AQ_OK;
 }
 
-static aq_status emit_all(const variant *v, const aq_target *t, aq_arena *arena, unsigned char **object, size_t *size, uint64_t **local) {
+static aq_status emit_all(const variant *v, const aq_target *t, int jobs, aq_arena *arena, unsigned char **object, size_t *size, uint64_t **local) {
     uint32_t n = 0;
     const aq_nest **nests;
     for (int i = 0; i < RANGES; i++)
@@ -56,7 +57,7 @@ static aq_status emit_all(const variant *v, const aq_target *t, aq_arena *arena,
     for (int i = 0; i < RANGES; i++)
         for (uint32_t k = 0; k < v[i].kernels.made.n; k++)
             nests[n++] = v[i].kernels.made.at[k].nest;
-    return aq_cpu_emit(nests, n, t, arena, object, size, *local, NULL);
+    return aq_cpu_emit(nests, n, t, jobs > 0 ? jobs : aq_team_processors(), arena, object, size, *local, NULL);
 }
 
 static aq_status build_plan(const aq_checkpoint *c, const char *key, const aq_target *t, const variant *v, const unsigned char *object, size_t size,
@@ -106,7 +107,7 @@ aq_status aq_compile(const aq_checkpoint *c, const aq_compile_options *o, aq_are
         AQ_TRY_GOTO(status, done, make_variant(c, o, &t, i, &edits, arena, &v[i], &r));
     AQ_TRY_GOTO(status, done, aq_edits_all_used(&edits));
     start = aq_clock_ns();
-    AQ_TRY_GOTO(status, done, emit_all(v, &t, arena, &object, &size, &local));
+    AQ_TRY_GOTO(status, done, emit_all(v, &t, o->jobs, arena, &object, &size, &local));
     r.emit_ns = aq_clock_ns() - start;
     AQ_TRY_GOTO(status, done, aq_arena_string(arena, t.name, strlen(t.name), &r.target));
     AQ_TRY_GOTO(status, done, print_kernels(v, arena, &r));

@@ -249,7 +249,8 @@ static aq_status check_adapters(const aq_engine *e, const char *model) {
 
 static aq_status open_model(aq_engine *e, const char *model) {
     const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .as_stored = e->o.as_stored, .context = e->o.context,
-                                   .text = e->o.text, .text_name = e->o.text_name, .edits = e->o.edits, .edits_name = e->o.edits_name};
+                                   .text = e->o.text, .text_name = e->o.text_name, .edits = e->o.edits, .edits_name = e->o.edits_name,
+                                   .jobs = e->o.jobs ? e->o.jobs : e->o.threads};
     int is_plan = ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
     int64_t start = aq_clock_ns();
     if (is_plan && !e->o.weights && !e->o.compile_only)

@@ -26,6 +26,7 @@ typedef struct aq_engine_options {
     int64_t context;                  /* positions of a sequence; 0 = min(model's maximum, 4096) */
     int64_t batch, outputs, sequences; /* 0 = 512, 1, 1 */
     int threads;                      /* 0 = one for each processor this process may use */
+    int jobs;                         /* threads that compile; 0 = as `threads` */
     int compile_only;                 /* stop when the plan is there: no weights are bound, no session is opened */
     void (*progress)(void *user, const char *what, uint64_t done, uint64_t all); /* may be NULL */
     void *user;

@@ -1,15 +1,20 @@
-/* emit.c: checked nests to one relocatable object. aq_cpu_emit makes one module with a function for each phase, each a loop over its work
- * items, runs two cheap passes (early-cse merges the address arithmetic that unrolling repeats, licm moves it out of loops), and lets the
- * code generator do the rest. No vectoriser and no unroller: vectors and unrolling are in the nest.
+/* emit.c: checked nests to one relocatable object. Each nest becomes a module with a function for each phase, each a loop over its work
+ * items; two cheap passes run (early-cse merges the address arithmetic that unrolling repeats, licm moves it out of loops), and the
+ * code generator does the rest. No vectoriser and no unroller: vectors and unrolling are in the nest. Nests are independent, and each has
+ * its own context of LLVM, so threads share them; join.c makes one object of theirs.
  *
- * Cost: about 5 ms a kernel. Tried and dropped: emission without passes (address arithmetic stayed in inner loops); default<O1> (half as
+ * Cost: about 30 ms a kernel of processor time, the widest 150. Tried and dropped: emission without passes (address arithmetic stayed in inner loops); default<O1> (half as
  * long again, no faster code). */
 #include "codegen/cpu/emit.h"
 
 #include "codegen/cpu/cpu.h"
+#include "codegen/cpu/join.h"
 #include "codegen/cpu/object.h"
+#include "codegen/parallel.h"
+#include "ir/memory.h"
 #include "ir/plan.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void aq_emit_status(emitter *e, aq_status s) {
@@ -235,19 +240,18 @@ static aq_status run_passes(emitter *e, LLVMTargetMachineRef machine) {
     return s;
 }
 
-static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleRef mod, LLVMCodeGenFileType kind, unsigned char **out,
-                           size_t *out_size) {
+/* *out: its bytes, to be freed. */
+static aq_status write_out(emitter *e, LLVMTargetMachineRef machine, LLVMModuleRef mod, LLVMCodeGenFileType kind, aq_object *out) {
     LLVMMemoryBufferRef buffer;
     char *message = NULL;
     if (e->l->TargetMachineEmitToMemoryBuffer(machine, mod, kind, &message, &buffer))
         return llvm_failed(e->l, "code generation", message);
     size_t size = e->l->GetBufferSize(buffer);
     void *copy;
-    aq_status status = aq_arena_alloc(e->arena, size + 1, 1, &copy);
+    aq_status status = aq_mem_alloc(size + 1, &copy);
     if (status == AQ_OK) {
         memcpy(copy, e->l->GetBufferStart(buffer), size);
-        *out = copy;
-        *out_size = size;
+        *out = (aq_object){copy, size};
     }
     e->l->DisposeMemoryBuffer(buffer);
     return status;
@@ -267,52 +271,111 @@ static aq_status check_marks(const aq_nest *n) {
     return AQ_OK;
 }
 
-static aq_status emit_all(emitter *e, const aq_nest *const *nests, uint32_t n, LLVMTargetMachineRef machine, unsigned char **out,
-                          size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
+/* --- all of them ------------------------------------------------------------------------------------------------------------------ */
+
+/* One nest's share: what a thread is given and what it gave. */
+typedef struct job {
+    const aq_nest *nest;
+    const aq_target *target;
+    int wants_text;
+    aq_object object, text;
+    uint64_t local_bytes;
+    aq_status status;
+    char message[600]; /* aq_error() is the thread's own */
+} job;
+
+static aq_status fill_module(emitter *e, LLVMTargetMachineRef machine, job *j) {
     LLVMTargetDataRef layout = e->l->CreateTargetDataLayout(machine);
     e->l->SetModuleDataLayout(e->mod, layout);
     e->l->DisposeTargetData(layout);
     e->l->SetTarget(e->mod, "x86_64-unknown-linux-gnu");
     e->l->SetSourceFileName(e->mod, "aquila", 6);
-    for (uint32_t i = 0; i < n; i++) {
-        AQ_TRY(check_marks(nests[i]));
-        AQ_TRY(emit_nest(e, nests[i], &local_bytes[i]));
-    }
+    AQ_TRY(emit_nest(e, j->nest, &j->local_bytes));
     AQ_TRY(run_passes(e, machine));
-    if (asm_text) {
+    if (j->wants_text) {
         LLVMModuleRef copy = e->l->CloneModule(e->mod);
-        unsigned char *text;
-        size_t size;
-        aq_status status = write_out(e, machine, copy, LLVMAssemblyFile, &text, &size);
+        aq_status status = write_out(e, machine, copy, LLVMAssemblyFile, &j->text);
         e->l->DisposeModule(copy);
         AQ_TRY(status);
-        *asm_text = (const char *)text;
     }
-    AQ_TRY(write_out(e, machine, e->mod, LLVMObjectFile, out, out_size));
-    return aq_object_check(*out, *out_size);
+    return write_out(e, machine, e->mod, LLVMObjectFile, &j->object);
 }
 
-aq_status aq_cpu_emit(const aq_nest *const *nests, uint32_t n, const aq_target *t, aq_arena *arena, unsigned char **out_object,
-                      size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
-    emitter e = {.target = t, .arena = arena};
+static aq_status emit_one(job *j, aq_arena *arena) {
+    emitter e = {.target = j->target, .arena = arena};
+    LLVMTargetMachineRef machine;
+    AQ_TRY(check_marks(j->nest));
     AQ_TRY(aq_llvm_open(&e.l));
     AQ_ALLOC(arena, e.memo, MAX_MEMO);
-    LLVMTargetMachineRef machine;
-    AQ_TRY(open_machine(e.l, t, &machine));
+    AQ_TRY(open_machine(e.l, j->target, &machine));
     e.ctx = e.l->ContextCreate();
     e.mod = e.l->ModuleCreateWithNameInContext("aquila", e.ctx);
     e.b = e.l->CreateBuilderInContext(e.ctx);
     name_types(&e);
-    unsigned char *object = NULL;
-    size_t size = 0;
-    aq_status status = emit_all(&e, nests, n, machine, &object, &size, local_bytes, asm_text);
-    if (status == AQ_OK) {
-        *out_object = object;
-        *out_size = size;
-    }
+    aq_status status = fill_module(&e, machine, j);
     e.l->DisposeBuilder(e.b);
     e.l->DisposeModule(e.mod);
     e.l->ContextDispose(e.ctx);
     e.l->DisposeTargetMachine(machine);
+    return status;
+}
+
+static void emit_jobs(void *user, int64_t begin, int64_t end) {
+    for (job *j = (job *)user + begin; j < (job *)user + end; j++) {
+        aq_arena arena = {0};
+        j->status = emit_one(j, &arena);
+        if (j->status != AQ_OK)
+            snprintf(j->message, sizeof j->message, "%s", aq_error());
+        aq_arena_close(&arena);
+    }
+}
+
+/* LLVM ends the program where it gets no memory (llvm.c): a thread more wants its stack, a heap of its own and what a kernel takes. */
+static int affordable(int threads) {
+    uint64_t left = aq_mem_addresses() >> 20;
+    uint64_t most = left < 512 ? 1 : 1 + (left - 256) / 256;
+    return most < (uint64_t)threads ? (int)most : threads;
+}
+
+static aq_status gather(const job *jobs, uint32_t n, aq_arena *arena, unsigned char **out_object, size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
+    aq_object *objects;
+    aq_text text = {.arena = arena};
+    AQ_ALLOC(arena, objects, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        if (jobs[i].status != AQ_OK)
+            return aq_fail(jobs[i].status, NULL, "%s", jobs[i].message);
+        objects[i] = jobs[i].object;
+        local_bytes[i] = jobs[i].local_bytes;
+        if (asm_text)
+            AQ_TRY(aq_text_add(&text, "%s", (const char *)jobs[i].text.bytes));
+    }
+    AQ_TRY(aq_objects_join(objects, n, arena, out_object, out_size));
+    if (asm_text)
+        AQ_TRY(aq_text_end(&text, asm_text));
+    return aq_object_check(*out_object, *out_size);
+}
+
+aq_status aq_cpu_emit(const aq_nest *const *nests, uint32_t n, const aq_target *t, int threads, aq_arena *arena, unsigned char **out_object,
+                      size_t *out_size, uint64_t *local_bytes, const char **asm_text) {
+    const aq_llvm *l;
+    void *block;
+    unsigned char *object = NULL;
+    size_t size = 0;
+    AQ_TRY(aq_llvm_open(&l));
+    AQ_TRY(aq_mem_alloc((n + 1) * sizeof(job), &block));
+    job *jobs = block;
+    for (uint32_t i = 0; i < n; i++)
+        jobs[i] = (job){.nest = nests[i], .target = t, .wants_text = asm_text != NULL};
+    aq_parallel(affordable(threads), n, 1, emit_jobs, jobs);
+    aq_status status = gather(jobs, n, arena, &object, &size, local_bytes, asm_text);
+    if (status == AQ_OK) {
+        *out_object = object;
+        *out_size = size;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        aq_mem_free(jobs[i].object.bytes);
+        aq_mem_free(jobs[i].text.bytes);
+    }
+    aq_mem_free(jobs);
     return status;
 }

@@ -4,7 +4,7 @@
 #include "codegen/ref/exec.h"
 
 #include "codegen/ref/map.h"
-#include "codegen/ref/parallel.h"
+#include "codegen/parallel.h"
 #include "ir/memory.h"
 
 #include <math.h>
@@ -183,7 +183,7 @@ aq_status aq_ref_op_attend(aq_ref_exec *x, const aq_node *n) {
     a.out = out->t.values;
     a.scale = aq_node_num(x->m, n, AQ_ATTR_scale, 1);
     a.score = score;
-    aq_ref_parallel(threads, a.heads, a.grain, attend_heads, &a);
+    aq_parallel(threads, a.heads, a.grain, attend_heads, &a);
 close:
     for (int i = 0; i < 3; i++)
         aq_mem_free(scratch[i]);

@@ -5,7 +5,7 @@
  * Q4_1: one token 0.18 s on one core, 1000 tokens 15 s on two. Left to itself the compiler made vectors of the wrong loop: 4 times slower. */
 #include "codegen/ref/exec.h"
 
-#include "codegen/ref/parallel.h"
+#include "codegen/parallel.h"
 #include "ir/memory.h"
 
 #include <string.h>
@@ -87,7 +87,7 @@ static aq_status run_linear(aq_ref_exec *x, const aq_ref_val *in, const aq_ref_v
     l.grain = l.grain > W ? (l.grain + W - 1) / W * W : W;
     AQ_TRY_GOTO(status, close, aq_mem_alloc((size_t)((l.n + l.grain - 1) / l.grain * (W + 1) * l.k) * sizeof(double), &tiles));
     l.tiles = tiles;
-    aq_ref_parallel(threads, l.n, l.grain, linear_rows, &l);
+    aq_parallel(threads, l.n, l.grain, linear_rows, &l);
 close:
     aq_mem_free(tiles);
     aq_mem_free(scratch);

@@ -137,7 +137,7 @@ static aq_status show_assembly(aq_graph_run *r, const char **out) {
     size_t size;
     AQ_TRY(aq_exec_nests(&r->kernels, r->arena, &nests));
     AQ_ALLOC(r->arena, local, r->kernels.made.n + 1);
-    return aq_cpu_emit(nests, r->kernels.made.n, &r->target, r->arena, &object, &size, local, out);
+    return aq_cpu_emit(nests, r->kernels.made.n, &r->target, aq_team_processors(), r->arena, &object, &size, local, out);
 }
 
 static aq_status show(aq_graph_run *r, const char *what, const char **out) {

@@ -19,7 +19,7 @@ aq_status aq_machine_open(const aq_nest *const *nests, uint32_t n, const aq_targ
     AQ_TRY(aq_target_runs_here(t));
     AQ_ALLOC(arena, local, n + 1);
     if (n) { /* a graph of views alone has no kernel */
-        AQ_TRY(aq_cpu_emit(nests, n, t, arena, &object, &size, local, &out->asm_text));
+        AQ_TRY(aq_cpu_emit(nests, n, t, threads ? threads : aq_team_processors(), arena, &object, &size, local, NULL));
         AQ_TRY(aq_elf_load("exec", object, size, &out->elf));
     }
     AQ_TRY(aq_team_open(threads ? threads : aq_team_processors(), &out->team));

@@ -16,7 +16,6 @@ typedef struct aq_machine {
     aq_team *team;
     void *local;           /* of all workers */
     uint64_t local_stride;
-    const char *asm_text;
 } aq_machine;
 
 /* One nest on one set of buffers: buf[i] for each buffer that is not LOCAL. */

@@ -262,7 +262,7 @@ static aq_status show(nest_run *r, const char *what, const char **out) {
         return aq_fail(AQ_USAGE, NULL, "--show schedule: a nest has none, it is what a schedule led to: expected nest or asm");
     if (!strcmp(what, "asm"))
         return r->target.is_ref ? aq_fail(AQ_USAGE, NULL, "--show asm: ref interprets nests: expected a cpu target")
-                                : aq_cpu_emit(&n, 1, &r->target, r->arena, &object, &size, &local, out);
+                                : aq_cpu_emit(&n, 1, &r->target, 1, r->arena, &object, &size, &local, out);
     AQ_TRY(aq_print_nest(n, &t));
     return aq_text_end(&t, out);
 }

@@ -158,6 +158,7 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .outputs = needs->outputs,
         .sequences = needs->sequences,
         .threads = needs->threads ? needs->threads : (int)aq_arg_number(args, AQ_OPT_THREADS),
+        .jobs = (int)aq_arg_number(args, AQ_OPT_JOBS),
         .compile_only = needs->compile_only,
         .progress = progress,
         .user = s,

@@ -157,7 +157,7 @@ static aq_status with_threads(bench *b, int threads, int json) {
 
 static aq_status print_json(const bench *b, const char *cpu) {
     cJSON *o = cJSON_CreateObject(), *limits = cJSON_CreateObject(), *list;
-    aq_json_set_text(o, "cpu", cpu, strlen(cpu));
+    aq_json_set_string(o, "cpu", cpu);
     cJSON_AddNumberToObject(limits, "read_gb_per_s", b->peaks.read_gb_per_s);
     cJSON_AddNumberToObject(limits, "f32_gflops", b->peaks.f32_gflops);
     cJSON_AddNumberToObject(limits, "bf16_gflops", b->peaks.bf16_gflops);
@@ -175,7 +175,7 @@ static aq_status print_json(const bench *b, const char *cpu) {
         cJSON_AddNumberToObject(one, "tokens_per_s", r->rate);
         cJSON_AddNumberToObject(one, "stddev", r->deviation);
         cJSON_AddNumberToObject(one, "share_of_limit", r->share);
-        aq_json_set_text(one, "limit", r->limit, strlen(r->limit));
+        aq_json_set_string(one, "limit", r->limit);
         cJSON_AddItemToArray(list, one);
     }
     return aq_json_print(o);

@@ -64,7 +64,7 @@ static aq_status merge_adapters(const aq_args *a, aq_dtype type, aq_checkpoint *
 
 static aq_status print_json(const char *out, const aq_convert_report *r) {
     cJSON *document = cJSON_CreateObject(), *files, *types, *notes;
-    aq_json_set_text(document, "output", out, strlen(out));
+    aq_json_set_string(document, "output", out);
     aq_json_set_int(document, "bytes", (int64_t)r->bytes);
     files = cJSON_AddArrayToObject(document, "files");
     for (uint32_t i = 0; i < r->files.n; i++)

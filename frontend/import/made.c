@@ -1,12 +1,12 @@
 /* made.c: see made.h. Rows are independent: threads take runs of them from a shared counter. */
 #include "frontend/import/made.h"
 
+#include "codegen/parallel.h"
 #include "ir/memory.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -70,8 +70,10 @@ typedef struct work {
     atomic_int failed;
 } work;
 
-static void *make_rows(void *user) {
+/* One worker: takes rows until none is left. */
+static void make_rows(void *user, int64_t begin, int64_t end) {
     work *w = user;
+    (void)begin, (void)end;
     for (uint32_t i = 0; i < w->n; i++) {
         const aq_tensor *t = &w->t[i];
         int64_t run = (int64_t)(RUN / aq_tensor_row_bytes(t)) + 1;
@@ -82,17 +84,10 @@ static void *make_rows(void *user) {
                 atomic_store(&w->failed, (int)status);
         }
     }
-    return NULL;
 }
 
 static aq_status make_all(work *w, int threads) {
-    pthread_t thread[64];
-    int started = 0, most = threads > 64 ? 64 : threads;
-    while (started < most - 1 && !pthread_create(&thread[started], NULL, make_rows, w))
-        started++;
-    make_rows(w); /* and what threads that are not to be had would have done */
-    for (int i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
+    aq_parallel(threads, threads > 1 ? threads : 1, 1, make_rows, w);
     return (aq_status)atomic_load(&w->failed);
 }
 

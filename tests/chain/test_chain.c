@@ -102,7 +102,7 @@ static aq_elf *emit(pair *p, int n, const aq_target *t, uint64_t *local, uint8_t
         for (int i = 0; i < n; i++)
             if (is_in[i])
                 list[count++] = p[i].n;
-        aq_status status = aq_cpu_emit(list, (uint32_t)count, t, &arena, &object, &size, bytes, NULL);
+        aq_status status = aq_cpu_emit(list, (uint32_t)count, t, 1, &arena, &object, &size, bytes, NULL);
         if (status == AQ_OK) {
             for (int i = 0, k = 0; i < n; i++)
                 local[i] = is_in[i] ? bytes[k++] : 0;
@@ -114,7 +114,7 @@ static aq_elf *emit(pair *p, int n, const aq_target *t, uint64_t *local, uint8_t
             fail_msg("%s: %s", t->name, aq_error());
         for (int i = 0; i < n; i++) {
             const aq_nest *one = p[i].n;
-            is_in[i] = aq_cpu_emit(&one, 1, t, &arena, &object, &size, bytes, NULL) == AQ_OK;
+            is_in[i] = aq_cpu_emit(&one, 1, t, 1, &arena, &object, &size, bytes, NULL) == AQ_OK;
             if (!is_in[i] && getenv("AQ_CHAIN_VERBOSE"))
                 printf("seed %llu refused by %s: %s\n", (unsigned long long)p[i].seed, t->name, aq_error());
             refused_nests += !is_in[i];

@@ -136,7 +136,7 @@ static inline aq_elf *compiled(kernel *k, const char *target) {
     const char *assembly = NULL;
     const aq_nest *n = k->n;
     aq_elf *elf = NULL;
-    OK(aq_cpu_emit(&n, 1, &t, &k->arena, &object, &size, &k->local_bytes, getenv("AQ_SHOW_ASM") ? &assembly : NULL));
+    OK(aq_cpu_emit(&n, 1, &t, 1, &k->arena, &object, &size, &k->local_bytes, getenv("AQ_SHOW_ASM") ? &assembly : NULL));
     if (assembly)
         puts(assembly);
     OK(aq_elf_load("test", object, size, &elf));

@@ -15,7 +15,7 @@ static void make_object(kernel *k) {
     aq_target t;
     OK(aq_target_parse("cpu:v3", &t));
     const aq_nest *n = k->n;
-    OK(aq_cpu_emit(&n, 1, &t, &k->arena, &object, &size, &k->local_bytes, NULL));
+    OK(aq_cpu_emit(&n, 1, &t, 1, &k->arena, &object, &size, &k->local_bytes, NULL));
 }
 
 static void loads_and_finds(void **state) {

@@ -268,7 +268,7 @@ static void failing_allocations(void **state) { /* each of the emitter's own fai
         size_t size;
         long open = aq_mem_open_blocks();
         aq_mem_fail_after(nth);
-        aq_status s = aq_cpu_emit(&n, 1, &t, &arena, &object, &size, &k.local_bytes, NULL);
+        aq_status s = aq_cpu_emit(&n, 1, &t, 1, &arena, &object, &size, &k.local_bytes, NULL);
         aq_mem_fail_after(0);
         assert_true(s == AQ_OK || s == AQ_NO_MEMORY);
         refused += s == AQ_NO_MEMORY;
