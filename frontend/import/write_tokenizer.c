@@ -22,16 +22,32 @@ static const aq_added_token *find_added(const aq_tokenizer_source *t, int32_t id
     return NULL;
 }
 
-static void put_added_body(aq_put *o, const aq_added_token *a) {
-    aq_put_text(o, "\"content\": ");
-    put_json(o, a->text);
-    const struct {
-        const char *key;
-        int on;
-    } flags[] = {{"single_word", a->single_word}, {"lstrip", a->lstrip}, {"rstrip", a->rstrip}, {"normalized", a->normalized}, {"special", a->special}};
-    for (size_t k = 0; k < sizeof flags / sizeof *flags; k++) {
-        aq_put_text(o, ", ");
-        put_flag(o, flags[k].key, flags[k].on);
+typedef enum added_form { ADDED_LIST, ADDED_BY_ID, ADDED_MAP } added_form;
+
+/* The added tokens, in the forms of tokenizer.json: [{"id": 1, "content": ..}], of tokenizer_config.json: {"1": {"content": ..}}, and of
+ * added_tokens.json: {"text": 1}. */
+static void put_added(aq_put *o, const aq_tokenizer_source *t, added_form form) {
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        const aq_added_token *a = &t->added[i];
+        const struct {
+            const char *key;
+            int on;
+        } flags[] = {{"single_word", a->single_word}, {"lstrip", a->lstrip}, {"rstrip", a->rstrip}, {"normalized", a->normalized}, {"special", a->special}};
+        aq_put_text(o, i ? ",\n" : "\n");
+        if (form == ADDED_LIST)
+            aq_put_format(o, "{\"id\": %" PRId32 ", \"content\": ", a->id);
+        else if (form == ADDED_BY_ID)
+            aq_put_format(o, "    \"%" PRId32 "\": {\"content\": ", a->id);
+        else
+            aq_put_text(o, "  ");
+        put_json(o, a->text);
+        if (form == ADDED_MAP)
+            aq_put_format(o, ": %" PRId32, a->id);
+        for (size_t k = 0; form != ADDED_MAP && k < sizeof flags / sizeof *flags; k++) {
+            aq_put_text(o, ", ");
+            put_flag(o, flags[k].key, flags[k].on);
+        }
+        aq_put_text(o, form == ADDED_MAP ? "" : "}");
     }
 }
 
@@ -191,11 +207,7 @@ static aq_status put_merge_list(aq_put *o, const aq_tokenizer_source *t, const c
 static aq_status put_document(aq_put *o, const aq_tokenizer_source *t) {
     int is_spm = t->kind == AQ_TOKENIZER_SPM;
     aq_put_text(o, "{\n\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": [");
-    for (uint32_t i = 0; i < t->n_added; i++) {
-        aq_put_format(o, "%s\n{\"id\": %" PRId32 ", ", i ? "," : "", t->added[i].id);
-        put_added_body(o, &t->added[i]);
-        aq_put_text(o, "}");
-    }
+    put_added(o, t, ADDED_LIST);
     aq_put_text(o, "\n],\n\"normalizer\": ");
     if (is_spm)
         put_spm_parts(o, t);
@@ -238,11 +250,7 @@ static void put_config(aq_put *o, const aq_tokenizer_source *t, const char *chat
     if (put_roles(o, t, "  "))
         aq_put_text(o, ",\n");
     aq_put_text(o, "  \"added_tokens_decoder\": {");
-    for (uint32_t i = 0; i < t->n_added; i++) {
-        aq_put_format(o, "%s\n    \"%" PRId32 "\": {", i ? "," : "", t->added[i].id);
-        put_added_body(o, &t->added[i]);
-        aq_put_text(o, "}");
-    }
+    put_added(o, t, ADDED_BY_ID);
     aq_put_text(o, "\n  },\n  ");
     put_flag(o, "add_prefix_space", t->add_prefix_space);
     if (chat_template) {
@@ -251,16 +259,6 @@ static void put_config(aq_put *o, const aq_tokenizer_source *t, const char *chat
     }
     aq_put_format(o, ",\n  \"clean_up_tokenization_spaces\": false,\n  \"model_max_length\": %" PRId64 ",\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
                   max_length);
-}
-
-static void put_added_map(aq_put *o, const aq_tokenizer_source *t) {
-    aq_put_text(o, "{");
-    for (uint32_t i = 0; i < t->n_added; i++) {
-        aq_put_text(o, i ? ",\n  " : "\n  ");
-        put_json(o, t->added[i].text);
-        aq_put_format(o, ": %" PRId32, t->added[i].id);
-    }
-    aq_put_text(o, "\n}\n");
 }
 
 static void put_merges(aq_put *o, const aq_tokenizer_source *t) {
@@ -286,7 +284,10 @@ aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_templa
         aq_put_text(&o, "\n");
         break;
     case AQ_FILE_MERGES: put_merges(&o, t); break;
-    default: put_added_map(&o, t);
+    default:
+        aq_put_text(&o, "{");
+        put_added(&o, t, ADDED_MAP);
+        aq_put_text(&o, "\n}\n");
     }
     return o.status;
 }
