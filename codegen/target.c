@@ -67,5 +67,6 @@ aq_status aq_target_parse(const char *text, aq_target *out) {
             return AQ_OK;
         }
     return aq_fail(AQ_USAGE, NULL,
-                   "target %s does not exist: expected ref, cpu, cpu:v3, cpu:v4, cpu:v4+bf16, cpu:v4+vnni or cpu:v4+bf16+vnni", text);
+                   "target %s %s: expected ref, cpu, cpu:v3, cpu:v4, cpu:v4+bf16, cpu:v4+vnni or cpu:v4+bf16+vnni", text,
+                   !strncmp(text, "cuda", 4) ? "is not built yet" : "does not exist");
 }

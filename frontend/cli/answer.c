@@ -23,7 +23,7 @@ void aq_answer_json(cJSON *o, const aq_subject *s, const aq_prompt *p, const aq_
         cJSON_AddItemToArray(list, cJSON_CreateNumber(a->logprobs[i]));
     set_ids(o, "prompt_tokens", &p->ids);
     aq_json_set_text(o, "model_input", p->text.s, p->text.n);
-    aq_json_set_text(o, "stop_reason", reason, strlen(reason));
+    aq_json_set_string(o, "stop_reason", reason);
 }
 
 void aq_timings_json(cJSON *o, const aq_subject *s) {

@@ -50,12 +50,10 @@ static void print_times(const aq_exec_report *r) {
     printf("whole run: %.3f ms\n", r->whole_ns / 1e6);
 }
 
-static void set_text(cJSON *o, const char *name, const char *s) { aq_json_set_text(o, name, s, strlen(s)); }
-
 static cJSON *output_json(const aq_exec_report *r, const aq_exec_output *o) {
     cJSON *j = cJSON_CreateObject(), *shape;
-    set_text(j, "name", o->name);
-    set_text(j, "dtype", aq_dtype_of(o->dtype)->name);
+    aq_json_set_string(j, "name", o->name);
+    aq_json_set_string(j, "dtype", aq_dtype_of(o->dtype)->name);
     shape = cJSON_AddArrayToObject(j, "shape");
     for (int i = 0; i < o->rank; i++)
         cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)o->dim[i]));
@@ -67,8 +65,8 @@ static cJSON *output_json(const aq_exec_report *r, const aq_exec_output *o) {
 
 static cJSON *time_json(const aq_exec_report *r, const aq_exec_time *t) {
     cJSON *j = cJSON_CreateObject();
-    set_text(j, "kernel", t->name);
-    set_text(j, "computes", t->ops);
+    aq_json_set_string(j, "kernel", t->name);
+    aq_json_set_string(j, "computes", t->ops);
     aq_json_set_int(j, "uses", t->uses);
     cJSON_AddNumberToObject(j, "us", t->ns / 1e3);
     cJSON_AddNumberToObject(j, "gb_per_s", t->ns > 0 ? t->bytes / t->ns : 0);
@@ -79,9 +77,9 @@ static cJSON *time_json(const aq_exec_report *r, const aq_exec_time *t) {
 
 static aq_status print_json(const aq_exec_report *r, double worst) {
     cJSON *document = cJSON_CreateObject(), *list;
-    set_text(document, "ran", r->what);
-    set_text(document, "target", r->target);
-    set_text(document, "sizes", r->sizes);
+    aq_json_set_string(document, "ran", r->what);
+    aq_json_set_string(document, "target", r->target);
+    aq_json_set_string(document, "sizes", r->sizes);
     aq_json_set_int(document, "threads", r->threads);
     list = cJSON_AddArrayToObject(document, "outputs");
     for (uint32_t i = 0; i < r->outputs.n; i++)

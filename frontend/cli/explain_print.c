@@ -83,8 +83,6 @@ void aq_explain_print(const aq_explain *e) {
 
 /* --- JSON --------------------------------------------------------------------------------------------------------------------------------- */
 
-static void set_text(cJSON *o, const char *name, const char *s) { aq_json_set_text(o, name, s, s ? strlen(s) : 0); }
-
 static void set_cost(cJSON *o, const aq_cost *c) {
     aq_json_set_int(o, "ops", c->ops);
     cJSON_AddNumberToObject(o, "bytes", c->bytes);
@@ -100,27 +98,27 @@ static cJSON *kernel_json(const aq_explain_graph *g, uint32_t i) {
     aq_json_set_int(o, "kernel", i);
     aq_json_set_int(o, "uses", k->uses);
     cJSON_AddNumberToObject(o, "uses_per_layer", g->n_layers ? (double)k->uses_in_layers / g->n_layers : 0);
-    set_text(o, "computes", k->ops);
-    set_text(o, "yields", k->first);
+    aq_json_set_string(o, "computes", k->ops);
+    aq_json_set_string(o, "yields", k->first);
     set_cost(o, &k->cost);
-    set_text(o, "bound_by", k->cost.memory_bound ? "memory" : "arithmetic");
+    aq_json_set_string(o, "bound_by", k->cost.memory_bound ? "memory" : "arithmetic");
     return o;
 }
 
 static cJSON *edge_json(const aq_explain_edge *e) {
     cJSON *o = cJSON_CreateObject();
-    set_text(o, "value", e->value);
-    set_text(o, "maker", e->maker);
-    set_text(o, "reader", e->reader);
+    aq_json_set_string(o, "value", e->value);
+    aq_json_set_string(o, "maker", e->maker);
+    aq_json_set_string(o, "reader", e->reader);
     cJSON_AddBoolToObject(o, "fused", e->fused);
-    set_text(o, "why", e->why);
+    aq_json_set_string(o, "why", e->why);
     aq_json_set_int(o, "count", e->count);
     return o;
 }
 
 static cJSON *graph_json(const aq_explain_graph *g) {
     cJSON *o = cJSON_CreateObject();
-    set_text(o, "graph", g->name);
+    aq_json_set_string(o, "graph", g->name);
     cJSON *kernels = cJSON_AddArrayToObject(o, "kernels"), *edges = cJSON_AddArrayToObject(o, "edges"), *total = cJSON_AddObjectToObject(o, "total");
     for (uint32_t i = 0; i < g->kernels.n; i++)
         cJSON_AddItemToArray(kernels, kernel_json(g, i));
@@ -136,11 +134,11 @@ static cJSON *graph_json(const aq_explain_graph *g) {
 
 cJSON *aq_explain_json(const aq_explain *e) {
     cJSON *o = cJSON_CreateObject();
-    set_text(o, "target", e->options->target);
+    aq_json_set_string(o, "target", e->options->target);
     cJSON_AddNumberToObject(o, "read_gb_per_s", e->options->read_gb_per_s);
     cJSON_AddNumberToObject(o, "gflops", e->options->gflops);
-    set_text(o, "figures", e->measured);
-    set_text(o, "sizes", e->sizes);
+    aq_json_set_string(o, "figures", e->measured);
+    aq_json_set_string(o, "sizes", e->sizes);
     cJSON *graphs = cJSON_AddArrayToObject(o, "graphs");
     for (uint32_t i = 0; i < e->graphs.n; i++)
         cJSON_AddItemToArray(graphs, graph_json(&e->graphs.at[i]));

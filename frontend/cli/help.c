@@ -26,26 +26,22 @@ static void print_option(const aq_option *o) {
     putchar('\n');
 }
 
-static void set_text(cJSON *object, const char *name, const char *s) {
-    aq_json_set_text(object, name, s, s ? strlen(s) : 0);
-}
-
 static cJSON *verb_json(const aq_verb *v) {
     cJSON *o = cJSON_CreateObject(), *list;
-    set_text(o, "verb", v->name);
-    set_text(o, "operands", v->operands);
-    set_text(o, "summary", v->summary);
-    set_text(o, "details", v->details);
+    aq_json_set_string(o, "verb", v->name);
+    aq_json_set_string(o, "operands", v->operands);
+    aq_json_set_string(o, "summary", v->summary);
+    aq_json_set_string(o, "details", v->details);
     list = cJSON_AddArrayToObject(o, "options");
     for (const uint8_t *id = v->options; *id; id++) {
         const aq_option *option = aq_option_of(*id);
         const char letter[2] = {option->letter};
         cJSON *one = cJSON_CreateObject();
-        set_text(one, "name", option->name);
-        set_text(one, "letter", *letter ? letter : NULL);
-        set_text(one, "argument", *option->argument ? option->argument : NULL);
-        set_text(one, "default", option->fallback);
-        set_text(one, "meaning", option->doc);
+        aq_json_set_string(one, "name", option->name);
+        aq_json_set_string(one, "letter", *letter ? letter : NULL);
+        aq_json_set_string(one, "argument", *option->argument ? option->argument : NULL);
+        aq_json_set_string(one, "default", option->fallback);
+        aq_json_set_string(one, "meaning", option->doc);
         cJSON_AddItemToArray(list, one);
     }
     return o;
@@ -82,9 +78,8 @@ static aq_status help_all(const aq_args *a) {
 aq_status aq_verb_help(const aq_args *a) {
     if (!a->n_operands)
         return help_all(a);
-    const aq_verb *v = aq_verb_by_name(a->operand[0]);
-    if (!v)
-        return aq_fail(AQ_USAGE, NULL, "%s: no such verb: `aquila help` lists them", a->operand[0]);
+    const aq_verb *v;
+    AQ_TRY(aq_verb_find(a->operand[0], &v));
     return aq_help_verb(a, v);
 }
 
@@ -94,7 +89,7 @@ aq_status aq_verb_version(const aq_args *a) {
         return AQ_OK;
     }
     cJSON *o = cJSON_CreateObject();
-    set_text(o, "version", AQ_VERSION);
+    aq_json_set_string(o, "version", AQ_VERSION);
     aq_json_set_int(o, "plan_version", AQ_PLAN_VERSION);
     return aq_json_print(o);
 }

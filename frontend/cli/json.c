@@ -73,6 +73,10 @@ void aq_json_set_text(cJSON *object, const char *name, const char *s, size_t n) 
     aq_mem_free(block);
 }
 
+void aq_json_set_string(cJSON *object, const char *name, const char *s) {
+    aq_json_set_text(object, name, s, s ? strlen(s) : 0);
+}
+
 void aq_json_set_int(cJSON *object, const char *name, int64_t x) {
     char text[24];
     snprintf(text, sizeof text, "%" PRId64, x);

@@ -15,6 +15,7 @@ void aq_json_write(FILE *to, const char *s, size_t n);
 
 /* object[name] = text (NULL: null). An item that could not be allocated is found by aq_json_print. */
 void aq_json_set_text(cJSON *object, const char *name, const char *s, size_t n);
+void aq_json_set_string(cJSON *object, const char *name, const char *s); /* up to its NUL */
 
 /* object[name] = x where |x| < 2^53 or not: integers are written whole. */
 void aq_json_set_int(cJSON *object, const char *name, int64_t x);

@@ -16,6 +16,7 @@ static const aq_option options[AQ_OPT_COUNT] = {
 };
 
 #define O(ID) AQ_OPT_##ID,
+#define LATER(name, does)
 #define VERB(name, operands, least, most, summary, details, opts)                                                                                    \
     aq_status aq_verb_##name(const aq_args *args);                                                                                                   \
     static const uint8_t options_of_##name[] = {opts AQ_OPT_HELP, AQ_OPT_JSON, AQ_OPT_VERBOSE, AQ_OPT_QUIET, AQ_OPT_NONE};
@@ -28,6 +29,17 @@ static const aq_verb verbs[] = {
 #undef VERB
 };
 #undef O
+#undef LATER
+
+static const struct {
+    const char *name, *does;
+} later[] = {
+#define VERB(...)
+#define LATER(name, does) {#name, does},
+#include "frontend/cli/verbs.def"
+#undef VERB
+#undef LATER
+};
 
 const aq_option *aq_option_of(aq_option_id id) {
     return &options[id];
@@ -35,13 +47,6 @@ const aq_option *aq_option_of(aq_option_id id) {
 
 const aq_verb *aq_verb_at(uint32_t i) {
     return i < sizeof verbs / sizeof *verbs ? &verbs[i] : NULL;
-}
-
-const aq_verb *aq_verb_by_name(const char *name) {
-    for (uint32_t i = 0; aq_verb_at(i); i++)
-        if (!strcmp(aq_verb_at(i)->name, name))
-            return aq_verb_at(i);
-    return NULL;
 }
 
 /* Names for aq_nearest. */
@@ -55,10 +60,15 @@ static const char *next_option(void *user, uint32_t i) {
     return v->options[i] ? options[v->options[i]].name : NULL;
 }
 
-static aq_status find_verb(const char *name, const aq_verb **out) {
-    *out = aq_verb_by_name(name);
-    if (*out)
-        return AQ_OK;
+aq_status aq_verb_find(const char *name, const aq_verb **out) {
+    for (uint32_t i = 0; aq_verb_at(i); i++)
+        if (!strcmp(aq_verb_at(i)->name, name)) {
+            *out = aq_verb_at(i);
+            return AQ_OK;
+        }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (!strcmp(later[i].name, name))
+            return aq_fail(AQ_USAGE, NULL, "%s: %s is not built yet: `aquila help` lists what is", name, later[i].does);
     const char *near = aq_nearest(name, next_verb, NULL);
     if (near)
         return aq_fail(AQ_USAGE, NULL, "%s: no such verb: did you mean %s?", name, near);
@@ -148,7 +158,7 @@ aq_status aq_args_parse(int argc, char **argv, aq_args *a) {
         name = "help";
     if (!strcmp(name, "--version"))
         name = "version";
-    AQ_TRY(find_verb(name, &a->verb));
+    AQ_TRY(aq_verb_find(name, &a->verb));
     AQ_ALLOC(&a->arena, a->operand, argc);
     int only_operands = 0;
     for (int i = 2; i < argc; i++) {

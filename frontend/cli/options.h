@@ -53,7 +53,8 @@ typedef struct aq_args {
 
 const aq_option *aq_option_of(aq_option_id id);
 const aq_verb *aq_verb_at(uint32_t i);             /* NULL past the last */
-const aq_verb *aq_verb_by_name(const char *name);  /* NULL if there is none */
+/* AQ_USAGE if there is none of that name: with the nearest, or what a verb of a later milestone will do. */
+AQ_MUST_USE aq_status aq_verb_find(const char *name, const aq_verb **out);
 
 /* Reads argv[1..argc): the verb, then options and operands in any order; `--` ends the options. --help on any verb leaves
  * the operands unchecked. AQ_USAGE with a message that names the nearest spelling. Close with aq_args_close in any case. */

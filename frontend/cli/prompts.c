@@ -26,7 +26,7 @@ static cJSON *item_json(const work *w, uint32_t i) {
     cJSON *o = cJSON_CreateObject();
     aq_json_set_int(o, "line", (int64_t)item->line);
     if (item->refused) {
-        aq_json_set_text(o, "error", item->refused, strlen(item->refused));
+        aq_json_set_string(o, "error", item->refused);
         return o;
     }
     aq_answer_json(o, &w->subject, &item->prompt, a);

@@ -50,14 +50,14 @@ static aq_status clear(const aq_args *a, const aq_cache_items *l) {
 
 static aq_status print_json(const char *folder, uint64_t limit, const aq_cache_items *l, uint64_t bytes) {
     cJSON *o = cJSON_CreateObject();
-    aq_json_set_text(o, "folder", folder, strlen(folder));
+    aq_json_set_string(o, "folder", folder);
     aq_json_set_int(o, "bytes", (int64_t)bytes);
     aq_json_set_int(o, "limit_bytes", (int64_t)limit);
     cJSON *list = cJSON_AddArrayToObject(o, "files");
     for (uint32_t i = 0; i < l->n; i++) {
         cJSON *one = cJSON_CreateObject();
-        aq_json_set_text(one, "path", l->at[i].path, strlen(l->at[i].path));
-        aq_json_set_text(one, "kind", kinds[l->at[i].kind], strlen(kinds[l->at[i].kind]));
+        aq_json_set_string(one, "path", l->at[i].path);
+        aq_json_set_string(one, "kind", kinds[l->at[i].kind]);
         aq_json_set_int(one, "bytes", (int64_t)l->at[i].size);
         aq_json_set_int(one, "used", l->at[i].used_ns / 1000000000);
         cJSON_AddItemToArray(list, one);

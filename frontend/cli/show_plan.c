@@ -13,10 +13,6 @@ static const char *text(const aq_plan *p, uint32_t s) {
     return p->strings + s;
 }
 
-static void set_text(cJSON *object, const char *name, const char *s) {
-    aq_json_set_text(object, name, s, strlen(s));
-}
-
 static uint64_t packed_bytes(const aq_plan *p) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < p->n_weights; i++)
@@ -75,13 +71,13 @@ static cJSON *variant_json(const aq_plan *p, const aq_plan_variant *x) {
     for (uint32_t i = 0; i < x->n_steps; i++) {
         const aq_plan_step *s = &p->steps[x->first_step + i];
         cJSON *one = cJSON_CreateObject();
-        set_text(one, "kernel", text(p, s->name));
+        aq_json_set_string(one, "kernel", text(p, s->name));
         aq_json_set_int(one, "layer", s->layer);
         aq_json_set_int(one, "phases", s->n_phases);
         aq_json_set_int(one, "local_bytes", (int64_t)s->local_bytes);
-        set_text(one, "schedule", text(p, s->schedule));
-        set_text(one, "sum_class", text(p, s->sum_class));
-        set_text(one, "provenance", text(p, s->provenance));
+        aq_json_set_string(one, "schedule", text(p, s->schedule));
+        aq_json_set_string(one, "sum_class", text(p, s->sum_class));
+        aq_json_set_string(one, "provenance", text(p, s->provenance));
         cJSON_AddItemToArray(steps, one);
     }
     return o;
@@ -91,12 +87,12 @@ static aq_status print_json(const aq_plan *p, const char *path) {
     char hash[17];
     cJSON *o = cJSON_CreateObject(), *graphs;
     snprintf(hash, sizeof hash, "%016" PRIx64, p->hash);
-    set_text(o, "path", path);
-    set_text(o, "target", p->target);
-    set_text(o, "hash", hash);
-    set_text(o, "options", p->options);
-    set_text(o, "model", text(p, p->model->name));
-    set_text(o, "manifest", p->manifest);
+    aq_json_set_string(o, "path", path);
+    aq_json_set_string(o, "target", p->target);
+    aq_json_set_string(o, "hash", hash);
+    aq_json_set_string(o, "options", p->options);
+    aq_json_set_string(o, "model", text(p, p->model->name));
+    aq_json_set_string(o, "manifest", p->manifest);
     aq_json_set_int(o, "bytes", (int64_t)p->size);
     aq_json_set_int(o, "code_bytes", (int64_t)p->code_size);
     aq_json_set_int(o, "weights", p->n_weights);
@@ -105,7 +101,7 @@ static aq_status print_json(const aq_plan *p, const char *path) {
     for (uint32_t i = 0; i < p->n_graphs; i++) {
         const aq_plan_graph *g = &p->graphs[i];
         cJSON *one = cJSON_CreateObject(), *variants;
-        set_text(one, "name", text(p, g->name));
+        aq_json_set_string(one, "name", text(p, g->name));
         variants = cJSON_AddArrayToObject(one, "variants");
         for (uint32_t v = 0; v < g->n_variants; v++)
             cJSON_AddItemToArray(variants, variant_json(p, &p->variants[g->first_variant + v]));

@@ -77,13 +77,13 @@ static aq_status print_json(const aq_args *a, const row *rows, uint32_t n) {
     cJSON *document = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(document, "texts");
     for (uint32_t r = 0; r < n; r++) {
         cJSON *one = cJSON_CreateObject(), *columns;
-        aq_json_set_text(one, "file", rows[r].path, strlen(rows[r].path));
+        aq_json_set_string(one, "file", rows[r].path);
         aq_json_set_int(one, "texts", (int64_t)rows[r].texts);
         aq_json_set_int(one, "bytes", (int64_t)rows[r].bytes);
         columns = cJSON_AddArrayToObject(one, "tokenizers");
         for (uint32_t i = 0; i < a->n_operands; i++) {
             cJSON *cell = cJSON_CreateObject();
-            aq_json_set_text(cell, "model", a->operand[i], strlen(a->operand[i]));
+            aq_json_set_string(cell, "model", a->operand[i]);
             aq_json_set_int(cell, "tokens", (int64_t)rows[r].tokens[i]);
             cJSON_AddNumberToObject(cell, "tokens_per_text", average(&rows[r], i));
             cJSON_AddItemToArray(columns, cell);

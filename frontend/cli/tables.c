@@ -3,15 +3,20 @@
 #define _GNU_SOURCE
 #include "frontend/cli/tables.h"
 
+#include "codegen/codegen.h"
 #include "frontend/chat/chat.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/switches.h"
 #include "frontend/import/import.h"
 #include "frontend/import/names.h"
 #include "ir/dtype.h"
+#include "ir/memory.h"
+#include "runtime/cpu/features.h"
+#include "runtime/team.h"
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { COLUMNS = 7 };
 typedef struct table {
@@ -19,6 +24,7 @@ typedef struct table {
     const char *column[COLUMNS];          /* NULL ends them */
     const char *(*rows)[COLUMNS];
     uint32_t n;
+    aq_status (*fill)(aq_arena *arena);   /* makes the cells that no .def file holds; NULL: there are none */
 } table;
 typedef const char *line[COLUMNS];
 
@@ -58,7 +64,7 @@ static line passes[] = {
 #undef PASS
 };
 static line targets[] = {
-#define TARGET(name, avx512, bf16, vnni, registers, l1, l2, read, f32, bf16_rate, i16, i8) {name, #read, #f32, #bf16_rate, #i16, #i8},
+#define TARGET(name, avx512, bf16, vnni, registers, l1, l2, read, f32, bf16_rate, i16, i8) {name, #read, #f32, #bf16_rate, #i16, #i8, ""}, /* filled in: does it run here? */
 #include "codegen/targets.def"
 #undef TARGET
 };
@@ -76,75 +82,11 @@ static line switches[] = {
 #undef SWITCH
 };
 
+static line devices[] = {{"cpu", "", "", "", "", "this processor"}, {"ref", "", "ref", "", "", "the reference: interprets graphs and nests in f64"}};
 static line models[] = { /* context, stops and options are filled in: they are said elsewhere */
 #define NAME(name, config, template, sampling, temperature, top_k, top_p, max_new, doc) {name, config, "", template, "", "", doc},
 #include "frontend/import/names.def"
 };
-
-#define ROWS(array) array, sizeof array / sizeof *array
-
-static const table tables[] = {
-    {"ops", "what a graph is made of", {"op", "axes", "traits", "meaning"}, ROWS(ops)},
-    {"attributes", "the attributes of ops", {"key", "kind", "meaning"}, ROWS(attributes)},
-    {"reductions", "the monoids of reductions", {"monoid", "text", "parts", "meaning"}, ROWS(monoids)},
-    {"dtypes", "element types", {"dtype", "block", "bytes", "kind", "gguf", "meaning"}, ROWS(dtypes)},
-    {"layouts", "how values lie in memory", {"layout", "meaning"}, ROWS(layouts)},
-    {"batch", "the arrays of a batch", {"array", "axes", "first axis", "meaning"}, ROWS(batch)},
-    {"passes", "the passes of the default pipeline, in order", {"pass", "needs", "gives", "grade", "meaning"}, ROWS(passes)},
-    {"targets", "levels of CPU that code is made for, a core's typical figures", {"target", "read GB/s", "f32 GF/s", "bf16 GF/s", "int16 Gop/s", "int8 Gop/s"},
-     ROWS(targets)},
-    {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
-    {"models", "models by name: NAME:random, or a checkpoint of that name", {"model", "architecture", "context", "template", "stops", "options", "meaning"},
-     ROWS(models)},
-    {"templates", "forms of a conversation", {"template", "beginning", "before user", "after user", "before assistant", "after assistant", "stops"},
-     ROWS(templates)},
-    {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
-};
-
-enum { TABLES = sizeof tables / sizeof *tables };
-
-static line list_of_tables[TABLES];
-static const table meta = {"tables", "this list", {"table", "holds"}, list_of_tables, TABLES};
-
-static const table *find(const char *name) {
-    for (size_t i = 0; i < TABLES; i++)
-        if (!strcmp(tables[i].name, name))
-            return &tables[i];
-    return strcmp(meta.name, name) ? NULL : &meta;
-}
-
-int aq_table_exists(const char *name) {
-    return find(name) != NULL;
-}
-
-static void print_text(const table *t) {
-    size_t width[COLUMNS] = {0};
-    for (int c = 0; c < COLUMNS && t->column[c]; c++) {
-        width[c] = strlen(t->column[c]);
-        for (uint32_t r = 0; r < t->n; r++)
-            width[c] = strlen(t->rows[r][c]) > width[c] ? strlen(t->rows[r][c]) : width[c];
-    }
-    for (uint32_t r = 0; r <= t->n; r++) {
-        const char *const *cells = r ? t->rows[r - 1] : t->column;
-        for (int c = 0; c < COLUMNS && t->column[c]; c++)
-            if (c + 1 < COLUMNS && t->column[c + 1])
-                printf("%-*s  ", (int)width[c], cells[c]);
-            else
-                printf("%s", cells[c]);
-        putchar('\n');
-    }
-}
-
-static aq_status print_json(const table *t) {
-    cJSON *document = cJSON_CreateArray();
-    for (uint32_t r = 0; r < t->n; r++) {
-        cJSON *one = cJSON_CreateObject();
-        for (int c = 0; c < COLUMNS && t->column[c]; c++)
-            aq_json_set_text(one, t->column[c], t->rows[r][c], strlen(t->rows[r][c]));
-        cJSON_AddItemToArray(document, one);
-    }
-    return aq_json_print(document);
-}
 
 /* "--temperature 0.1 ...": what differs from the program's defaults. */
 static aq_status options_of(aq_arena *arena, const aq_known_model *m, const char **out) {
@@ -199,29 +141,112 @@ static aq_status fill_models(aq_arena *arena) {
     return AQ_OK;
 }
 
-static aq_status print(const table *t, int json) {
-    if (json)
-        return print_json(t);
-    print_text(t);
+/* "2 of 2", "29.3 GiB, 11.0 free". */
+static aq_status fill_devices(aq_arena *arena) {
+    static char name[64];
+    aq_target here;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    aq_rt_cpu_name(name);
+    devices[0][2] = aq_target_parse("cpu", &here) == AQ_OK ? here.name : "none: x86-64-v3 is the least";
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
+        devices[i][1] = name;
+        AQ_TRY(aq_arena_format(arena, &devices[i][3], "%d of %ld", aq_team_processors(), cores));
+        AQ_TRY(aq_arena_format(arena, &devices[i][4], "%.1f GiB, %.1f free", (double)pages * (double)page / 0x1p30, (double)aq_mem_available() / 0x1p30));
+    }
     return AQ_OK;
 }
 
-static aq_status print_filled(const table *t, aq_status (*fill)(aq_arena *arena), int json) {
-    aq_arena arena = {0};
-    aq_status status = fill(&arena);
-    if (status == AQ_OK)
-        status = print(t, json);
-    aq_arena_close(&arena);
-    return status;
+static aq_status fill_targets(aq_arena *arena) {
+    (void)arena;
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
+        targets[i][6] = aq_rt_cpu_check("", targets[i][0]) == AQ_OK ? "yes" : "no";
+    return AQ_OK;
+}
+
+#define FILLED(array, fill) array, sizeof array / sizeof *array, fill
+#define ROWS(array) FILLED(array, NULL)
+
+static const table tables[] = {
+    {"ops", "what a graph is made of", {"op", "axes", "traits", "meaning"}, ROWS(ops)},
+    {"attributes", "the attributes of ops", {"key", "kind", "meaning"}, ROWS(attributes)},
+    {"reductions", "the monoids of reductions", {"monoid", "text", "parts", "meaning"}, ROWS(monoids)},
+    {"dtypes", "element types", {"dtype", "block", "bytes", "kind", "gguf", "meaning"}, ROWS(dtypes)},
+    {"layouts", "how values lie in memory", {"layout", "meaning"}, ROWS(layouts)},
+    {"batch", "the arrays of a batch", {"array", "axes", "first axis", "meaning"}, ROWS(batch)},
+    {"passes", "the passes of the default pipeline, in order", {"pass", "needs", "gives", "grade", "meaning"}, ROWS(passes)},
+    {"targets", "levels of CPU that code is made for, a core's typical figures", {"target", "read GB/s", "f32 GF/s", "bf16 GF/s", "int16 Gop/s", "int8 Gop/s", "here"},
+     FILLED(targets, fill_targets)},
+    {"devices", "what plans can run on, on this machine", {"device", "name", "target", "threads", "memory", "meaning"}, FILLED(devices, fill_devices)},
+    {"features", "processor features that plans may need", {"feature", "part", "cpuid leaf", "register", "bit"}, ROWS(features)},
+    {"models", "models by name: NAME:random, or a checkpoint of that name", {"model", "architecture", "context", "template", "stops", "options", "meaning"},
+     FILLED(models, fill_models)},
+    {"templates", "forms of a conversation", {"template", "beginning", "before user", "after user", "before assistant", "after assistant", "stops"},
+     FILLED(templates, fill_templates)},
+    {"switches", "the environment variables that are read", {"switch", "default", "meaning"}, ROWS(switches)},
+};
+
+enum { TABLES = sizeof tables / sizeof *tables };
+
+static line list_of_tables[TABLES];
+static const table meta = {.name = "tables", .doc = "this list", .column = {"table", "holds"}, .rows = list_of_tables, .n = TABLES};
+
+static const table *find(const char *name) {
+    for (size_t i = 0; i < TABLES; i++)
+        if (!strcmp(tables[i].name, name))
+            return &tables[i];
+    return strcmp(meta.name, name) ? NULL : &meta;
+}
+
+const char *aq_table_name(void *user, uint32_t i) {
+    (void)user;
+    return i < TABLES ? tables[i].name : i == TABLES ? meta.name : NULL;
+}
+
+int aq_table_exists(const char *name) {
+    return find(name) != NULL;
+}
+
+static void print_text(const table *t) {
+    size_t width[COLUMNS] = {0};
+    for (int c = 0; c < COLUMNS && t->column[c]; c++) {
+        width[c] = strlen(t->column[c]);
+        for (uint32_t r = 0; r < t->n; r++)
+            width[c] = strlen(t->rows[r][c]) > width[c] ? strlen(t->rows[r][c]) : width[c];
+    }
+    for (uint32_t r = 0; r <= t->n; r++) {
+        const char *const *cells = r ? t->rows[r - 1] : t->column;
+        for (int c = 0; c < COLUMNS && t->column[c]; c++)
+            if (c + 1 < COLUMNS && t->column[c + 1])
+                printf("%-*s  ", (int)width[c], cells[c]);
+            else
+                printf("%s", cells[c]);
+        putchar('\n');
+    }
+}
+
+static aq_status print_json(const table *t) {
+    cJSON *document = cJSON_CreateArray();
+    for (uint32_t r = 0; r < t->n; r++) {
+        cJSON *one = cJSON_CreateObject();
+        for (int c = 0; c < COLUMNS && t->column[c]; c++)
+            aq_json_set_string(one, t->column[c], t->rows[r][c]);
+        cJSON_AddItemToArray(document, one);
+    }
+    return aq_json_print(document);
 }
 
 aq_status aq_table_print(const char *name, int json) {
     const table *t = find(name);
-    if (t->rows == models || t->rows == templates)
-        return print_filled(t, t->rows == models ? fill_models : fill_templates, json);
+    aq_arena arena = {0};
+    aq_status status = t->fill ? t->fill(&arena) : AQ_OK;
     for (size_t i = 0; i < TABLES; i++) {
         list_of_tables[i][0] = tables[i].name;
         list_of_tables[i][1] = tables[i].doc;
     }
-    return print(t, json);
+    if (status == AQ_OK && json)
+        status = print_json(t);
+    else if (status == AQ_OK)
+        print_text(t);
+    aq_arena_close(&arena);
+    return status;
 }

@@ -34,7 +34,7 @@ static aq_status set_system(aq_talk *t, const char *rest) {
 
 static void add_message(cJSON *list, const char *role, const char *text, size_t n) {
     cJSON *one = cJSON_CreateObject();
-    aq_json_set_text(one, "role", role, strlen(role));
+    aq_json_set_string(one, "role", role);
     aq_json_set_text(one, "content", text, n);
     cJSON_AddItemToArray(list, one);
 }

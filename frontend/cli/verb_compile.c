@@ -41,8 +41,8 @@ static aq_status print_compiled(const aq_args *a, const char *path, const aq_eng
         return AQ_OK;
     }
     cJSON *o = cJSON_CreateObject();
-    aq_json_set_text(o, "path", path, strlen(path));
-    aq_json_set_text(o, "target", r->target, strlen(r->target));
+    aq_json_set_string(o, "path", path);
+    aq_json_set_string(o, "target", r->target);
     aq_json_set_int(o, "bytes", (int64_t)size);
     aq_json_set_int(o, "kernels", r->kernels);
     aq_json_set_int(o, "steps", r->steps);
@@ -94,8 +94,12 @@ static aq_status fit(const aq_engine *e, int64_t longest, int64_t bytes, aq_rt_l
         else
             high = middle - 1;
     }
-    if (!low)
-        return aq_fail(AQ_NO_MEMORY, NULL, "not even %d positions fit in %" PRId64 " bytes", AQ_PAGE, bytes);
+    if (!low) {
+        *limits = aq_engine_limits_at(e, AQ_PAGE);
+        AQ_TRY(aq_engine_memory(e, limits, m));
+        return aq_fail(AQ_NO_MEMORY, NULL, "--fit: not even %d positions fit in %.1f MiB: expected %.1f MiB or more, or a smaller --weights-type", AQ_PAGE,
+                       (double)bytes / 0x1p20, (double)sum(m) / 0x1p20);
+    }
     *limits = aq_engine_limits_at(e, low * AQ_PAGE < longest ? low * AQ_PAGE : longest);
     return aq_engine_memory(e, limits, m);
 }

@@ -118,13 +118,13 @@ static void look_for_llvm(found *f) {
 
 static cJSON *describe(const library *l, const found *f) {
     cJSON *one = cJSON_CreateObject();
-    aq_json_set_text(one, "name", l->title, strlen(l->title));
+    aq_json_set_string(one, "name", l->title);
     cJSON_AddBoolToObject(one, "found", f->handle != NULL);
-    aq_json_set_text(one, "path", f->handle ? f->path : NULL, strlen(f->path));
-    aq_json_set_text(one, "version", f->text[0] ? f->text : NULL, strlen(f->text));
+    aq_json_set_string(one, "path", f->handle ? f->path : NULL);
+    aq_json_set_string(one, "version", f->text[0] ? f->text : NULL);
     if (!f->handle) {
-        aq_json_set_text(one, "reason", f->reason, strlen(f->reason));
-        aq_json_set_text(one, "install", l->hint, strlen(l->hint));
+        aq_json_set_string(one, "reason", f->reason);
+        aq_json_set_string(one, "install", l->hint);
     }
     return one;
 }
@@ -157,9 +157,9 @@ aq_status aq_verb_doctor(const aq_args *a) {
     if (aq_arg_given(a, AQ_OPT_JSON)) {
         document = cJSON_CreateObject();
         cJSON *cpu = cJSON_AddObjectToObject(document, "cpu");
-        aq_json_set_text(cpu, "name", name, strlen(name));
-        aq_json_set_text(cpu, "features", has, strlen(has));
-        aq_json_set_text(cpu, "target", target, strlen(target));
+        aq_json_set_string(cpu, "name", name);
+        aq_json_set_string(cpu, "features", has);
+        aq_json_set_string(cpu, "target", target);
         aq_json_set_int(cpu, "cores", cores);
         aq_json_set_int(document, "memory_bytes", (int64_t)pages * page);
         list = cJSON_AddArrayToObject(document, "libraries");

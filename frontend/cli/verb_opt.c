@@ -118,7 +118,7 @@ static cJSON *reports_json(const opt *o) {
     cJSON *list = cJSON_CreateArray();
     for (uint32_t i = 0; i < o->n_reports; i++) {
         cJSON *r = cJSON_CreateObject();
-        aq_json_set_text(r, "pass", o->reports[i].name, strlen(o->reports[i].name));
+        aq_json_set_string(r, "pass", o->reports[i].name);
         aq_json_set_int(r, "nodes_before", o->reports[i].nodes_before);
         aq_json_set_int(r, "nodes_after", o->reports[i].nodes_after);
         cJSON_AddNumberToObject(r, "ms", (double)o->reports[i].ns / 1e6);
@@ -139,7 +139,7 @@ static aq_status print_json(opt *o, const aq_explain *e, int verified) {
             cJSON_Delete(document);
             return status;
         }
-        aq_json_set_text(document, "text", chars, strlen(chars));
+        aq_json_set_string(document, "text", chars);
     }
     return aq_json_print(document);
 }

@@ -4,6 +4,7 @@
 #include "frontend/cli/json.h"
 #include "frontend/cli/models.h"
 #include "frontend/cli/show_cache.h"
+#include "frontend/cli/show_kernels.h"
 #include "frontend/cli/show_plan.h"
 #include "frontend/cli/tables.h"
 #include "frontend/import/names.h"
@@ -12,14 +13,10 @@
 #include <string.h>
 
 
-static void set_text(cJSON *object, const char *name, const char *s) {
-    aq_json_set_text(object, name, s, s ? strlen(s) : 0);
-}
-
 static cJSON *config_json(const aq_config *c) {
     cJSON *o = cJSON_CreateObject();
-    set_text(o, "name", c->name);
-    set_text(o, "family", c->family);
+    aq_json_set_string(o, "name", c->name);
+    aq_json_set_string(o, "family", c->family);
     const struct {
         const char *name;
         int64_t value;
@@ -30,7 +27,7 @@ static cJSON *config_json(const aq_config *c) {
         aq_json_set_int(o, whole[i].name, whole[i].value);
     cJSON_AddNumberToObject(o, "norm_eps", c->eps);
     cJSON_AddNumberToObject(o, "rope_theta", c->theta);
-    set_text(o, "rope_scaling", aq_rope_scaling_name(c->scaling));
+    aq_json_set_string(o, "rope_scaling", aq_rope_scaling_name(c->scaling));
     cJSON_AddNumberToObject(o, "rope_factor", c->scaling_factor);
     if (c->original > 0) {
         cJSON_AddNumberToObject(o, "rope_original", c->original);
@@ -44,9 +41,9 @@ static cJSON *config_json(const aq_config *c) {
 
 static cJSON *tensor_json(const aq_tensor *t) {
     cJSON *o = cJSON_CreateObject(), *shape;
-    set_text(o, "name", t->name);
-    set_text(o, "file_name", t->file_name);
-    set_text(o, "dtype", aq_dtype_of(t->dtype)->name);
+    aq_json_set_string(o, "name", t->name);
+    aq_json_set_string(o, "file_name", t->file_name);
+    aq_json_set_string(o, "dtype", aq_dtype_of(t->dtype)->name);
     shape = cJSON_AddArrayToObject(o, "shape");
     for (int i = 0; i < t->rank; i++)
         cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)t->dim[i]));
@@ -124,11 +121,11 @@ static aq_status print_model_json(const aq_args *a, const aq_checkpoint *c) {
     cJSON *document = cJSON_CreateObject();
     tally by[AQ_DTYPE_COUNT], all;
     count(c, by, &all);
-    set_text(document, "path", c->path);
+    aq_json_set_string(document, "path", c->path);
     cJSON_AddItemToObject(document, "config", config_json(&c->config));
     cJSON_AddBoolToObject(document, "tokenizer", c->tokenizer.kind != AQ_TOKENIZER_NONE);
-    set_text(document, "chat_template", c->chat_template);
-    set_text(document, "template", template_of(c));
+    aq_json_set_string(document, "chat_template", c->chat_template);
+    aq_json_set_string(document, "template", template_of(c));
     aq_json_set_int(document, "parameters", (int64_t)all.elements);
     aq_json_set_int(document, "bytes", (int64_t)all.bytes);
     aq_json_set_int(document, "n_tensors", c->n_tensors);
@@ -140,14 +137,34 @@ static aq_status print_model_json(const aq_args *a, const aq_checkpoint *c) {
     return aq_json_print(document);
 }
 
+/* What `aquila show` takes beside the names of tables. */
+static const char *next_word(void *user, uint32_t i) {
+    static const char *const words[] = {"cache", "kernels"};
+    return i < 2 ? words[i] : aq_table_name(user, i - 2);
+}
+
+static aq_status no_such(const char *what) {
+    const char *near = aq_nearest(what, next_word, NULL);
+    if (near)
+        return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: did you mean %s?", what, near);
+    return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: `aquila show tables` lists the tables", what);
+}
+
 aq_status aq_verb_show(const aq_args *a) {
     const char *what = a->operand[0];
+    int wants_model = !strcmp(what, "kernels");
+    if (a->n_operands < 2 && wants_model)
+        return aq_fail(AQ_USAGE, NULL, "show: kernels are made for a model: expected aquila show kernels MODEL, or a plan (.aqp)");
+    if (a->n_operands > 1 && !wants_model)
+        return aq_fail(AQ_USAGE, NULL, "show: %s is one too many: only `show kernels MODEL` takes two", a->operand[1]);
+    if (wants_model)
+        return aq_kernels_show(a, a->operand[1]);
     if (!strcmp(what, "cache"))
         return aq_cache_show(a);
     if (aq_table_exists(what))
         return aq_table_print(what, aq_arg_given(a, AQ_OPT_JSON));
     if (aq_file_kind(what) == 0 && !aq_known_model_find(what) && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))
-        return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: `aquila show tables` lists the tables", what);
+        return no_such(what);
     if (aq_name_ends(what, ".aqp"))
         return aq_plan_show(a, what);
     aq_checkpoint c;

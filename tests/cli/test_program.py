@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """test_program.py: the program from outside: help, tables, refusals, pipes, signals, tokenize. AQ_PROGRAM names it."""
-import base64, json, os, pty, select, signal, subprocess, sys, tempfile, time, unittest
+import base64, json, os, pathlib, pty, select, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
 if not os.access(PROGRAM, os.X_OK):
@@ -17,6 +17,10 @@ def run(*args, stdin=b"", env=None, stdout=subprocess.PIPE):
 def verbs():
     listed = run("help").stdout.decode().split("\n\n")[2]
     return [line.split()[0] for line in listed.splitlines()]
+
+
+def compiles():
+    return json.loads(run("doctor", "--json").stdout)["libraries"][0]["found"]
 
 
 class Case(unittest.TestCase):
@@ -69,7 +73,16 @@ class Help(Case):
         self.refused(2, "no verb")
         self.refused(2, "expected bash", "completion", "fish")
         self.refused(2, "no such verb", "help", "nothing")
+        self.refused(2, "did you mean tokenize", "help", "tokenise")
+        for later in ("train", "serve", "tune"):
+            self.refused(2, "is not built yet", later, "x")
+            self.assertNotIn(later, verbs())
+        self.refused(2, "cuda:0 is not built yet", "run", "tiny:random", "--target", "cuda:0", "--prompt-ids", "1")
         self.refused(2, "aquila show tables", "show", "nothing")
+        self.refused(2, "did you mean devices", "show", "devcies")
+        self.refused(2, "did you mean kernels", "show", "kernel")
+        self.refused(2, "show kernels MODEL", "show", "kernels")
+        self.refused(2, "x is one too many", "show", "ops", "x")
 
 
 class Show(Case):
@@ -81,6 +94,34 @@ class Show(Case):
             self.assertTrue(rows, t)
             text = self.fine("show", t["table"]).splitlines()
             self.assertEqual(len(text), len(rows) + 1)
+
+    def test_devices(self):
+        """This processor, under the name that doctor gives it and the target that it takes."""
+        cpu, ref = json.loads(self.fine("show", "devices", "--json"))
+        told = json.loads(self.fine("doctor", "--json"))["cpu"]
+        self.assertEqual((cpu["device"], cpu["name"], cpu["target"]), ("cpu", told["name"], told["target"]))
+        self.assertEqual((ref["device"], ref["target"]), ("ref", "ref"))
+        here = {t["target"]: t["here"] for t in json.loads(self.fine("show", "targets", "--json"))}
+        self.assertTrue(set(here.values()) <= {"yes", "no"})
+        self.assertEqual(here.get(cpu["target"], "yes"), "yes")
+
+    @unittest.skipUnless(compiles(), "no LLVM")
+    def test_kernels(self):
+        with tempfile.TemporaryDirectory() as d:
+            plans = [os.path.join(d, f"{jobs}.aqp") for jobs in (1, 2, 5)]
+            for jobs, plan in zip((1, 2, 5), plans):
+                self.fine("compile", "tiny:random", "-o", plan, "--jobs", str(jobs))
+            same = {pathlib.Path(p).read_bytes() for p in plans}
+            self.assertEqual(len(same), 1)
+            rows = json.loads(self.fine("show", "kernels", plans[0], "--json"))
+            self.assertEqual(rows, json.loads(self.fine("show", "kernels", "tiny:random", "--json")))
+            plan = json.loads(self.fine("show", plans[0], "--json"))
+            steps = [s for v in plan["graphs"][0]["variants"] for s in v["steps"]]
+            self.assertEqual(sum(k["steps"] for k in rows), len(steps))
+            self.assertEqual({k["kernel"] for k in rows}, {s["kernel"] for s in steps})
+            text = self.fine("show", "kernels", plans[0])
+            self.assertTrue(all(k["kernel"] in text and k["schedule"] not in text for k in rows))
+            self.assertTrue(all(k["schedule"] in self.fine("show", "kernels", plans[0], "-v") for k in rows[:3]))
 
     def test_files_that_are_none(self):
         with tempfile.TemporaryDirectory() as d:
