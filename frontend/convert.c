@@ -32,8 +32,11 @@ typedef struct job {
     AQ_VEC(const char *) stale;
 } job;
 
+/* Behind each piece. What was read is not read again: without forgetting it the maps would fill the memory with the whole source. */
 static aq_status progress(void *user, uint64_t bytes) {
     job *j = user;
+    for (uint32_t i = 0; i < j->c->n_files; i++)
+        aq_file_forget(&j->c->files[i]);
     j->done += bytes;
     return j->o->progress ? j->o->progress(j->o->user, j->done, j->all) : AQ_OK;
 }

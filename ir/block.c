@@ -75,16 +75,28 @@ INLINE void codes(aq_dtype t, const unsigned char *p, int group, uint8_t *code) 
 
 void aq_block_codes(aq_dtype t, const unsigned char *p, int group, uint8_t code[AQ_GROUP]) { CALL(codes, t, p, group, code) }
 
+/* The inverse of field_codes, by its places: bit i of byte i gathered, or eight bytes with one shift. */
+INLINE void put_field(const aq_field *f, const uint8_t *code, int k, unsigned char *p) {
+    unsigned char *to = p + f->at + (k >> f->outer) * f->stride + (k & (f->inner - 1));
+    int shift = (k >> f->div & (f->mod - 1)) * f->mul;
+    uint64_t mask = ((1u << f->bits) - 1) * 0x0101010101010101u, w[2], old[2];
+    memcpy(w, code + k, sizeof w);
+    if (f->inner == 1) {
+        for (int i = 0; i < 2; i++)
+            to[i] = (unsigned char)(to[i] | (w[i] >> f->up & mask) * 0x0102040810204080u >> 56);
+        return;
+    }
+    memcpy(old, to, sizeof old);
+    for (int i = 0; i < 2; i++)
+        old[i] |= (w[i] >> f->up & mask) << shift;
+    memcpy(to, old, sizeof old);
+}
+
 INLINE void put_codes(aq_dtype t, const uint8_t *code, unsigned char *p) {
     int n = blocks[t].steps ? AQ_SUPER : AQ_GROUP;
-    for (int i = 0; i < 2; i++) {
-        const aq_field *f = &blocks[t].field[i];
-        for (int k = 0; f->bits && k < n; k++) {
-            unsigned char *to = p + f->at + (k >> f->outer) * f->stride + (k & (f->inner - 1));
-            int shift = (k >> f->div & (f->mod - 1)) * f->mul;
-            *to = (unsigned char)(*to | (code[k] >> f->up & ((1 << f->bits) - 1)) << shift);
-        }
-    }
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; blocks[t].field[i].bits && k < n; k += 16)
+            put_field(&blocks[t].field[i], code, k, p);
 }
 
 void aq_block_put_codes(aq_dtype t, const uint8_t *code, unsigned char *p) { CALL(put_codes, t, code, p) }

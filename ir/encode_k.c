@@ -11,20 +11,12 @@
  * Cost: 17 to 30 ns an element (AVX2 clones; no multiply-add is fused, so every clone gives the same bits).
  * Not tried: weights from activations. */
 #include "ir/block.h"
+#include "ir/lanes.h"
 
 #include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define FAST_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define FAST_CLONES
-#endif
-
-enum { L = 8 };
 
 typedef struct fit {
     float s, m; /* x is about s * q - m */
@@ -47,24 +39,9 @@ INLINE form form_of(aq_dtype t) {
     }
 }
 
-/* L numbers side by side. Passed by address: no calling convention for them is the same everywhere. */
-typedef float lanes __attribute__((vector_size(L * sizeof(float)), aligned(sizeof(float)), may_alias));
-typedef int32_t bits __attribute__((vector_size(L * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
-
 INLINE float sum_of(const lanes *v) {
     const lanes a = *v;
     return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
-}
-
-INLINE void at_least(lanes *v, float limit) {
-    const lanes most = {limit, limit, limit, limit, limit, limit, limit, limit};
-    const bits below = (bits)(*v < most);
-    *v = (lanes)(((bits)most & below) | ((bits)*v & ~below));
-}
-INLINE void at_most(lanes *v, float limit) {
-    const lanes most = {limit, limit, limit, limit, limit, limit, limit, limit};
-    const bits above = (bits)(*v > most);
-    *v = (lanes)(((bits)most & above) | ((bits)*v & ~above));
 }
 
 /* To the nearest integer inside [lo, hi], by the adder: the sum with 1.5 * 2^23 has no room for a fraction. */

@@ -58,6 +58,11 @@ void aq_file_unmap(aq_file *f) {
     *f = (aq_file){0};
 }
 
+void aq_file_forget(const aq_file *f) {
+    if (f->bytes)
+        aq_call_forget((void *)(uintptr_t)f->bytes, f->size);
+}
+
 int aq_file_kind(const char *path) {
     struct stat st;
     if (aq_call_stat(path, &st))

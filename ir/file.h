@@ -14,6 +14,8 @@ typedef struct aq_file {
 /* Refuses what is not a regular file (AQ_REFUSED) and what is not there (AQ_REFUSED, "no such file"); AQ_FAILED where the disk fails. */
 AQ_MUST_USE aq_status aq_file_map(const char *path, aq_file *out);
 void aq_file_unmap(aq_file *f);
+/* What was read of it no longer counts as this process's memory; touched again, it comes from the kernel's cache or the disk. */
+void aq_file_forget(const aq_file *f);
 
 /* 0 nothing there, 1 a regular file, 2 a folder, 3 something else, or a disk that cannot tell. */
 int aq_file_kind(const char *path);

@@ -85,6 +85,7 @@ void *aq_call_map(int fd, size_t size) {
 }
 
 void aq_call_unmap(void *at, size_t size) { munmap(at, size); }
+void aq_call_forget(void *at, size_t size) { (void)madvise(at, size, MADV_DONTNEED); } /* only advice */
 
 static int list(const char *folder, int (*call)(void *user, const char *name), void *user) {
     DIR *d = opendir(folder);

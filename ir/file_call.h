@@ -19,6 +19,7 @@ int aq_call_stat(const char *path, struct stat *out);
 int aq_call_fstat(int fd, struct stat *out);
 void *aq_call_map(int fd, size_t size); /* NULL on failure */
 void aq_call_unmap(void *at, size_t size);
+void aq_call_forget(void *at, size_t size); /* its pages come from the file again when they are touched */
 ssize_t aq_call_read(int fd, void *to, size_t n);
 ssize_t aq_call_write(int fd, const void *from, size_t n);
 int aq_call_sync(int fd);

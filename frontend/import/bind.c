@@ -118,7 +118,21 @@ static aq_status check_tensor(const aq_config *c, const aq_stored *t, uint32_t r
     return REFUSE(AQ_WHY_TENSOR_SHAPE, t, "shape [%s]: expected [%s]", found, expected);
 }
 
-static aq_status place(aq_checkpoint *c, const aq_stored *t, uint32_t row, int64_t layer, aq_naming naming, aq_tensor *slot) {
+/* GGUF writes no outermost axis of 1: a matrix of one row stands there as a vector. */
+static aq_stored with_row_axis(const aq_config *c, const aq_stored *t, uint32_t row) {
+    int64_t want[2];
+    aq_stored matrix = *t;
+    aq_tensor_shape(c, row, want);
+    if (t->rank == 1 && want[0] == 1 && want[1]) {
+        matrix.rank = 2;
+        matrix.dim[0] = 1;
+        matrix.dim[1] = t->dim[0];
+    }
+    return matrix;
+}
+
+static aq_status place(aq_checkpoint *c, const aq_stored *stored, uint32_t row, int64_t layer, aq_naming naming, aq_tensor *slot) {
+    const aq_stored with_axis = with_row_axis(&c->config, stored, row), *t = naming == AQ_NAMING_GGUF ? &with_axis : stored;
     if (slot->name)
         return REFUSE(AQ_WHY_TENSOR_TWICE, t, "occurs twice: expected once");
     AQ_TRY(check_tensor(&c->config, t, row));

@@ -53,6 +53,34 @@ static void assert_same_config(const aq_config *a, const aq_config *b) {
     assert_string_equal(a->family, b->family);
 }
 
+/* As llama-quantize writes it: a feed-forward layer of width 1. */
+static void a_matrix_of_one_row_may_stand_as_a_vector(void **state) {
+    (void)state;
+    aq_micro m;
+    aq_checkpoint c;
+    unsigned char *bytes;
+    size_t n;
+    aq_micro_open(&m, AQ_F32, 0, 3);
+    m.config.F = 1;
+    for (uint32_t i = 0; i < m.n_tensors; i++) {
+        aq_tensor *t = &m.tensors[i];
+        if (t->name[0] != 'w' || t->name[1] < '1' || t->name[1] > '3')
+            continue;
+        t->rank = t->name[1] == '2' ? 2 : 1;
+        t->dim[0] = m.config.D;
+        t->dim[1] = t->rank == 2;
+        t->bytes = (size_t)m.config.D * sizeof(float);
+    }
+    aq_micro_gguf(&m, &bytes, &n);
+    if (open_bytes(bytes, n, &c) != AQ_OK)
+        fail_msg("%s", aq_error());
+    const aq_tensor *t = aq_checkpoint_find(&c, "w1.0");
+    assert_true(t && t->rank == 2 && t->dim[0] == 1 && t->dim[1] == m.config.D);
+    aq_checkpoint_close(&c);
+    aq_mem_free(bytes);
+    aq_micro_close(&m);
+}
+
 static void what_is_written_is_read(void **state) {
     (void)state;
     const aq_dtype types[] = {AQ_F32, AQ_F16, AQ_BF16, AQ_Q8_0, AQ_Q4_0, AQ_Q4_1, AQ_F64, AQ_Q5_0, AQ_Q5_1};
@@ -427,6 +455,7 @@ static void the_real_model_opens(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(a_matrix_of_one_row_may_stand_as_a_vector),
         cmocka_unit_test(the_packages_file_is_read),
         cmocka_unit_test(version_2_is_the_same),
         cmocka_unit_test(cut_off_anywhere_it_is_refused),

@@ -1,6 +1,6 @@
 /* test_dtype.c: every stored number has the value its format says: against an independent implementation (tests/data/blocks.bin, made by
  * tests/oracle/blocks.py), against the compiler's own half type, and against the rules of dtype.def. */
-#include "ir/dtype.h"
+#include "ir/block.h"
 #include "ir/file.h"
 #include "ir/random.h"
 
@@ -197,6 +197,64 @@ static void activations_follow_the_rule(void **state) {
     }
 }
 
+/* The rules of dtype.h for blocks of 32 without steps, one number after the other. Codes of q4_0, q5_0 in f64, as gguf-py has it. */
+static void encode_by_the_rule(aq_dtype t, const float *x, int *code, float *d, float *m) {
+    float far = 0, min = INFINITY, max = -INFINITY;
+    for (int i = 0; i < 32; i++) {
+        far = fabsf(x[i]) > fabsf(far) ? x[i] : far;
+        min = x[i] < min ? x[i] : min;
+        max = x[i] > max ? x[i] : max;
+    }
+    int zero = t == AQ_Q4_0 ? 8 : 16, most = t == AQ_Q8_0 ? 127 : t == AQ_Q4_1 || t == AQ_Q4_0 ? 15 : 31, offset = t == AQ_Q4_1 || t == AQ_Q5_1;
+    *d = t == AQ_Q8_0 ? fabsf(far) / 127 : offset ? (max - min) / (float)most : far / (float)-zero;
+    *m = offset ? min : 0;
+    float inv = fabsf(*d) < 0x1p-126f ? 0 : 1 / *d;
+    for (int i = 0; i < 32; i++) {
+        double v = t == AQ_Q8_0 ? (double)roundf(x[i] * inv) : offset ? (double)floorf((x[i] - min) * inv + 0.5f) : floor((double)x[i] * inv + zero + 0.5);
+        double low = t == AQ_Q8_0 ? -127 : 0;
+        code[i] = v != v ? 0 : v < low ? (int)low : v > most ? most : (int)v;
+    }
+}
+
+static void check_block(aq_dtype t, const float *x) {
+    unsigned char block[34];
+    uint8_t got[32];
+    uint16_t half;
+    int code[32];
+    float d, m;
+    encode_by_the_rule(t, x, code, &d, &m);
+    aq_dtype_encode_f32(t, x, 32, block);
+    aq_block_codes(t, block, 0, got);
+    memcpy(&half, block, 2);
+    assert_int_equal(half, aq_f32_to_f16(d));
+    if (aq_block_of(t)->m_at > 0) {
+        memcpy(&half, block + aq_block_of(t)->m_at, 2);
+        assert_int_equal(half, aq_f32_to_f16(m));
+    }
+    for (int i = 0; i < 32; i++)
+        if ((t == AQ_Q8_0 ? (int8_t)got[i] : got[i]) != code[i])
+            fail_msg("%s: %a (%d of its block) becomes %d, expected %d", aq_dtype_of(t)->name, x[i], i, (int8_t)got[i], code[i]);
+}
+
+/* Zeros, normal, with ties and equal ends, tiny, huge, with NaN and infinities, any bits at all. */
+static void blocks_of_32_follow_the_files_rules(void **state) {
+    (void)state;
+    static const aq_dtype types[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q5_0, AQ_Q5_1, AQ_Q8_0};
+    aq_random r = aq_random_open(4);
+    for (int round = 0; round < 12000; round++) {
+        float x[32];
+        for (int i = 0; i < 32; i++) {
+            uint32_t u = aq_random_u32(&r);
+            float ends[] = {NAN, INFINITY, -INFINITY, -0.0f}, bits;
+            memcpy(&bits, &u, 4);
+            x[i] = (float)aq_random_normal(&r) * (round % 6 == 1 ? 1e-38f : round % 6 == 2 ? 1e37f : 1);
+            x[i] = round % 50 == 0 ? 0 : round % 6 == 3 ? (float)((int)(u % 17) - 8) * 0.25f : round % 6 == 4 && u % 40 < 4 ? ends[u % 40] : round % 6 == 5 ? bits : x[i];
+        }
+        for (size_t k = 0; k < sizeof types / sizeof *types; k++)
+            check_block(types[k], x);
+    }
+}
+
 static void strange_numbers_make_no_trouble(void **state) {
     (void)state;
     float x[256];
@@ -303,7 +361,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(halves_are_the_compilers),    cmocka_unit_test(rounding_to_half_is_to_nearest_even),
         cmocka_unit_test(rounding_to_bf16_is_to_nearest_even), cmocka_unit_test(blocks_are_the_packages),
-        cmocka_unit_test(activations_follow_the_rule), cmocka_unit_test(strange_numbers_make_no_trouble),
+        cmocka_unit_test(activations_follow_the_rule), cmocka_unit_test(blocks_of_32_follow_the_files_rules),
+        cmocka_unit_test(strange_numbers_make_no_trouble),
         cmocka_unit_test(quantisers_lose_no_more_than_others), cmocka_unit_test(special_rows_survive),
         cmocka_unit_test(the_table_answers),
     };
