@@ -100,7 +100,8 @@ static void choose(aq_chat_choice c, const char *want) {
 /* What is asked for, else the checkpoint's own, else what belongs to the name, else none; an unknown one of its own is no guess. */
 static void test_choice(void **state) {
     (void)state;
-    const char *chatml = "{{ '<|im_start|>' + message['role'] + \"\\n\" + message.content + '<|im_end|>' }}{% if g %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    const char *chatml = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + \"\\n\" + message.content + '<|im_end|>' + '\\n' }}{% endfor %}"
+                         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
     choose((aq_chat_choice){.wanted = "auto"}, "none");
     choose((aq_chat_choice){.known = "aquila-v1"}, "aquila-v1");
     choose((aq_chat_choice){.known = "aquila-v1", .jinja = chatml}, "chatml");
@@ -119,7 +120,7 @@ static void test_own_system_text(void **state) {
         {"{{'<|im_start|>system\\nYou are Q.<|im_end|>\\n'}}", "You are Q."},
         {"{{ \"<|im_start|>system\nIt's \\\"Q\\\".\\n<|im_end|>\n\" }}", "It's \"Q\".\n"},
         {"{{'<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n'}}", ""},
-        {"{%- if tools %}\n  {{- '<|im_start|>system\\n' }}{{ tools }}{%- endif %}", ""},
+        {"{%- if tools %}\n  {{- '<|im_start|>system\\n' }}{{ messages[0].content }}{%- endif %}", ""},
         {"{{'<|im_start|>system\\n' + x + '<|im_end|>\\n'}}", NULL},
         {"{{'<|im_start|>system\\nYou are ' + x + '<|im_end|>\\n'}}", NULL},
         {"{{'<|im_start|>system\\n'}}{{ x }}", NULL},
@@ -128,13 +129,46 @@ static void test_own_system_text(void **state) {
         aq_arena arena = {0};
         aq_chat_template t;
         char jinja[400];
-        snprintf(jinja, sizeof jinja, "%s{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n'}}{%% if g %%}{{'<|im_start|>assistant\\n'}}{%% endif %%}", want[i][0]);
+        snprintf(jinja, sizeof jinja,
+                 "{%% for message in messages %%}%s{{'<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n'}}{%% endfor %%}"
+                 "{%% if add_generation_prompt %%}{{'<|im_start|>assistant\\n'}}{%% endif %%}",
+                 want[i][0]);
         aq_status status = aq_chat_template_open(&arena, &(aq_chat_choice){.jinja = jinja}, &t);
         assert_int_equal(status, want[i][1] ? AQ_OK : AQ_REFUSED);
         if (want[i][1])
             assert_string_equal(t.system, want[i][1]);
         aq_arena_close(&arena);
     }
+}
+
+/* Who has put something in has another template, and that is refused, though all that makes the form is still there. */
+static void test_changed_templates_are_refused(void **state) {
+    (void)state;
+    static const char *const with[][2] = {
+        {"", "chatml"},
+        {"\n", "chatml"}, /* behind everything: Jinja drops it */
+        {"{{ raise_exception('It\\'s wrong') }}", "chatml"},
+        {"{# who made it #}", "chatml"},
+        {"You are X.", NULL},
+        {"{{ 'You are X.' }}", NULL},
+        {"{{ raise_exception('') + 'You are X.' }}", NULL},
+        {"{{ '<|im_start|>system\\nYou are X.' + x + '<|im_end|>\\n' }}", NULL},
+        {"{{ eos_token }}", NULL},
+        {"{% if messages|length > 1 %}", NULL},
+        {"{% set messages = messages[2:] %}", NULL},
+        {"{{ 'open", NULL},
+    };
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++)
+        for (int behind = 0; behind < 2; behind++) {
+            char jinja[400];
+            if (i == 1 && !behind)
+                continue;
+            snprintf(jinja, sizeof jinja,
+                     "%s{%% for message in messages %%}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{%% endfor %%}"
+                     "{%% if add_generation_prompt %%}{{ '<|im_start|>assistant\\n' }}{%% endif %%}%s",
+                     behind ? "" : with[i][0], behind ? with[i][0] : "");
+            choose((aq_chat_choice){.jinja = jinja, .place = "m.gguf"}, with[i][1]);
+        }
 }
 
 static int32_t id_at(const aq_ids *ids, size_t i) { return i < ids->n ? ids->at[i] : -1; }
@@ -254,7 +288,7 @@ int main(void) {
         cmocka_unit_test(test_aquila_templates), cmocka_unit_test(test_positions_and_open_turns),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_history),          cmocka_unit_test(test_users_cannot_type_control_tokens),
-        cmocka_unit_test(test_chatml_as_jinja),  cmocka_unit_test(test_own_system_text),
+        cmocka_unit_test(test_chatml_as_jinja),  cmocka_unit_test(test_own_system_text), cmocka_unit_test(test_changed_templates_are_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return failed ? failed : aq_mem_open_blocks() != 0;

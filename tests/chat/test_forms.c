@@ -84,7 +84,7 @@ static void test_published_templates(void **state) {
         }
     }
     assert_true(at.at == at.end);
-    assert_int_equal(known, 35);
+    assert_int_equal(known, 40);
     assert_int_equal(n - known, 78);
     free(file);
     aq_arena_close(&arena);

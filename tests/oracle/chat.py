@@ -9,6 +9,7 @@
   chat.py add NAME FILE                one more (some are only in documents that quote a tokenizer_config.json)
   chat.py forms                        tests/data/chat/forms.gz: each of them run by Jinja on random conversations; those that are not known here
                                        stand in it with an empty name and no conversation
+  chat.py blocks                       frontend/chat/blocks.def: what the known ones are made of
   chat.py aquila CONVERSATION CYG      tests/data/chat/aquila.gz: the six Aquila templates, run by FlagAI's flagai/model/aquila2/conversation.py and
                                        examples/Aquila/Aquila-chat/cyg_conversation.py (bair_v1, and instructions)
 
@@ -100,6 +101,8 @@ KNOWN = {
     "vicuna": "vicuna", "alpaca": "alpaca", "openchat/openchat-3.5-0106": "openchat", "upstage/SOLAR-10.7B-Instruct-v1.0": "solar",
     "deepseek-ai/deepseek-llm-7b-chat": "deepseek", "DeepSeek-V2": "deepseek", "deepseek-ai/deepseek-coder-33b-instruct": "deepseek-coder",
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "deepseek-r1", "Infinigence/Megrez-3B-Instruct": "megrez",
+    "meta-llama/Llama-2-7b-chat-hf": "llama-2", "meta-llama/Meta-Llama-3-8B-Instruct": "llama-3", "HuggingFaceTB/SmolLM2-135M-Instruct": "chatml",
+    "Qwen/Qwen2-7B-Instruct": "chatml", "internlm2": "chatml-bos",
 }
 TOKENS = {"llama-3": ("<|begin_of_text|>", "<|eot_id|>"), "llama-3.1": ("<|begin_of_text|>", "<|eot_id|>"),
           "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), "deepseek-coder": ("<｜begin▁of▁sentence｜>", "<|EOT|>"),
@@ -185,6 +188,72 @@ def write_forms():
     write("../chat/forms.gz", b"".join(out))
 
 
+# ---- the blocks that a template may be made of ----
+
+BLOCK = r"\{\{(?:'(?:\\.|[^'\\])*'|(?!\}\}).)*\}\}|\{%(?:'(?:\\.|[^'\\])*'|(?!%\}).)*%\}|(?:(?!\{[{%]).)+"
+
+
+def spelling(template):
+    """As frontend/chat/recognise.c brings a template to one spelling."""
+    out, at = "", 0
+    while at < len(template):
+        kind = template[at + 1:at + 2]
+        if template[at] != "{" or kind not in ("{", "%", "#"):
+            out, at = out + template[at], at + 1
+            continue
+        minus = template[at + 2:at + 3] == "-"
+        if minus:
+            out = out.rstrip()
+        elif kind != "{":
+            out = re.sub(r"(^|\n)[ \t]*\Z", r"\1", out)
+        at += 2 + (minus or template[at + 2:at + 3] == "+")
+        close = {"{": "}}", "%": "%}", "#": "#}"}[kind]
+        m = re.compile(r"((?:.)*?)(-?)#\}" if kind == "#" else r"((?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^'\"])*?)(-?)" + close, flags=re.S).match(template, at)
+        out, at = out + ("" if kind == "#" else "{" + kind + respell(m[1]) + close), m.end()
+        if m[2]:
+            at += len(template[at:]) - len(template[at:].lstrip())
+        elif kind != "{" and template[at:at + 1] == "\n":
+            at += 1
+    return out
+
+
+def respell(code):
+    out = ""
+    for m in re.finditer(r"\[(['\"])(\w+)\1\]|(['\"])((?:\\.|(?!\3).)*)\3|\s+|.", code, flags=re.S):
+        if m[2]:
+            out += "." + m[2]
+        elif m[3]:
+            out += "'" + re.sub(r"\\.|'|\n", lambda x: {"'": "\\'", "\n": "\\n"}.get(x[0], x[0]), m[4], flags=re.S) + "'"
+        elif not m[0].isspace():
+            out += m[0]
+    return out
+
+
+def write_blocks():
+    """Which blocks stand in the known templates, by template; those that print nothing and stand in several go for all."""
+    of = {}
+    for own, template in stored_templates().items():
+        for block in re.findall(BLOCK, spelling(template), flags=re.S) if own in KNOWN else []:
+            if not re.fullmatch(r"\{\{(?:raise_exception\('(?:\\.|[^'\\])*'\)|'<\|im_start\|>system\\n(?:\\.|[^'\\])+')\}\}", block):
+                of.setdefault(block, set()).add(KNOWN[own])
+    rows = {}
+    for block, names in of.items():
+        for name in [""] if block.startswith("{%") and len(names) > 1 else names:
+            rows.setdefault(name, []).append(json.dumps(block, ensure_ascii=False))
+    text = ("/* blocks.def: the blocks that chat templates of checkpoints are made of, in the spelling of recognise.c, by the template that they are known to\n"
+            " * be; those under \"\" print nothing and may stand in any. Made by tests/oracle/chat.py blocks from the templates that it collected. */\n")
+    for name in sorted(rows):
+        line = f'BLOCKS({json.dumps(name)},'
+        for block in sorted(rows[name]):
+            if len(line) + len(block) > 180:
+                text += line + "\n"
+                line = "      "
+            line += " " + block + ","
+        text += line[:-1] + ")\n"
+    with open(os.path.join(HERE, "..", "..", "..", "frontend", "chat", "blocks.def"), "w", encoding="utf-8") as f:
+        f.write(text + "#undef BLOCKS\n")
+
+
 # ---- the Aquila templates ----
 
 def module_of(path):
@@ -230,7 +299,7 @@ def write_aquila(conversation, cyg):
 
 
 if __name__ == "__main__":
-    does = {"chatml": (write_chatml, 1), "collect": (collect, 3), "add": (add_template, 2), "forms": (write_forms, 0), "aquila": (write_aquila, 2)}
+    does = {"chatml": (write_chatml, 1), "collect": (collect, 3), "add": (add_template, 2), "forms": (write_forms, 0), "blocks": (write_blocks, 0), "aquila": (write_aquila, 2)}
     if len(sys.argv) < 2 or sys.argv[1] not in does or len(sys.argv) - 2 != does[sys.argv[1]][1]:
         sys.exit(__doc__)
     does[sys.argv[1]][0](*sys.argv[2:])
