@@ -54,7 +54,18 @@ static int skip_number(aq_bytes *s, int64_t *out) {
     return 1;
 }
 
+/* What wraps a model puts a word in front of all names: DDP, torch.compile, DeepSpeed, FSDP; a LlamaModel saved without its head has no
+ * "model." there. */
+static aq_bytes without_wraps(aq_bytes name) {
+    static const char *const wraps[] = {"module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "model."};
+    for (size_t i = 0; i < sizeof wraps / sizeof *wraps;)
+        i = skip_text(&name, wraps[i], strlen(wraps[i])) ? 0 : i + 1;
+    return name;
+}
+
 int aq_import_matches(const char *pattern, aq_bytes name, int64_t *layer) {
+    name = without_wraps(name);
+    pattern += strncmp(pattern, "model.", 6) ? 0 : 6;
     const char *mark = strchr(pattern, '#');
     *layer = 0;
     if (mark && (!skip_text(&name, pattern, (size_t)(mark - pattern)) || !skip_number(&name, layer)))
@@ -82,15 +93,22 @@ static aq_naming naming_of(const aq_stored_list *stored) {
     return AQ_NAMINGS;
 }
 
-/* Left out without harm: rotary frequencies that files store beside the weights (the figures say the same), and an output that a tied model
- * stores once more. */
-static int is_redundant(const aq_config *c, aq_bytes name, uint32_t row, int found) {
-    static const char *const ends[] = {".rotary_emb.inv_freq", "rope.freqs", "freqs_cis", AQ_GGUF_FACTORS};
-    for (size_t i = 0; !found && i < sizeof ends / sizeof *ends; i++) {
-        size_t n = strlen(ends[i]);
-        if (name.n >= n && memcmp(name.s + name.n - n, ends[i], n) == 0)
+static int ends_with(aq_bytes name, const char *end) {
+    size_t n = strlen(end);
+    return name.n >= n && memcmp(name.s + name.n - n, end, n) == 0;
+}
+
+/* Left out without harm: rotary frequencies that files store beside the weights (the figures say the same), the causal mask that some old
+ * modules kept (a bias would be a vector), and an output that a tied model stores once more. */
+static int is_redundant(const aq_config *c, const aq_stored *t, uint32_t row, int found) {
+    static const char *const ends[] = {"rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached", "rope.freqs", "freqs_cis", AQ_GGUF_FACTORS};
+    static const char *const masks[] = {".attention.bias", ".attn.bias", ".attention.masked_bias", ".attn.masked_bias"};
+    for (size_t i = 0; !found && i < sizeof ends / sizeof *ends; i++)
+        if (ends_with(t->name, ends[i]))
             return 1;
-    }
+    for (size_t i = 0; !found && t->rank != 1 && i < sizeof masks / sizeof *masks; i++)
+        if (ends_with(t->name, masks[i]))
+            return 1;
     return found && aq_tensor_rows[row].output && c->tied;
 }
 
@@ -221,7 +239,7 @@ aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const c
         int64_t layer = 0;
         int found = aq_import_find(naming, t->name, &row, &layer);
         int fused = 0;
-        if (is_redundant(&c->config, t->name, row, found))
+        if (is_redundant(&c->config, t, row, found))
             continue;
         if (!found && naming == AQ_NAMING_FLAGAI)
             AQ_TRY(place_fused(c, t, slots, &fused));

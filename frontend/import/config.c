@@ -41,22 +41,37 @@ static aq_status copy_text(aq_arena *arena, const cJSON *x, const char *otherwis
     return aq_import_name(arena, text, strlen(text), out);
 }
 
+/* Mistral is this architecture as long as no more positions than its window are seen: those are its length here. Without the key transformers
+ * takes 4096; null is none. */
+static aq_status within_window(const aq_figure_source *s, const cJSON *window, aq_config *c) {
+    int64_t n = 4096;
+    if (cJSON_IsNull(window))
+        return AQ_OK;
+    if (window)
+        AQ_TRY(aq_figure_size(s, "sliding_window", s->get(s, "sliding_window"), &n));
+    c->max_length = n < c->max_length ? n : c->max_length;
+    return AQ_OK;
+}
+
 static aq_status read_root(aq_arena *arena, const char *file, const cJSON *root, aq_config *out, aq_naming *out_naming) {
     if (!cJSON_IsObject(root))
         return aq_refuse(AQ_WHY_CONFIG_NO_OBJECT, file, "not a JSON object: expected the figures of a model");
     aq_naming naming = aq_json_get(root, "dim") && !aq_json_get(root, "hidden_size") ? AQ_NAMING_FLAGAI : AQ_NAMING_HF;
     const cJSON *type = aq_json_get(root, "model_type"), *tied = aq_json_get(root, "tie_word_embeddings"), *name = aq_json_get(root, "name");
-    if (type && !(cJSON_IsString(type) && (strcmp(type->valuestring, "aquila") == 0 || strcmp(type->valuestring, "llama") == 0)))
-        return aq_import_refuse(AQ_WHY_CONFIG_ARCHITECTURE, file, "key", "model_type", 10, "another architecture: expected \"aquila\" or \"llama\"");
+    int mistral = cJSON_IsString(type) && strcmp(type->valuestring, "mistral") == 0;
+    if (type && !(cJSON_IsString(type) && (mistral || strcmp(type->valuestring, "aquila") == 0 || strcmp(type->valuestring, "llama") == 0)))
+        return aq_import_refuse(AQ_WHY_CONFIG_ARCHITECTURE, file, "key", "model_type", 10, "another architecture: expected \"aquila\", \"llama\" or \"mistral\"");
     aq_figure_source s = {.file = file, .naming = naming, .prefix = "", .from = root, .get = get};
     aq_config c;
     AQ_TRY(aq_figures_read(&s, &c));
-    if (tied && !cJSON_IsBool(tied))
+    if (mistral)
+        AQ_TRY(within_window(&s, aq_json_get(root, "sliding_window"), &c));
+    if (tied && !cJSON_IsBool(tied) && !cJSON_IsNull(tied))
         return aq_import_refuse(AQ_WHY_CONFIG_TIED, file, "key", "tie_word_embeddings", 19, "not true or false");
     c.tied = cJSON_IsTrue(tied);
     drop_foreign_ids(&c);
     AQ_TRY(copy_text(arena, cJSON_IsString(name) ? name : aq_json_get(root, "_name_or_path"), "", &c.name));
-    AQ_TRY(copy_text(arena, type, "aquila", &c.family));
+    AQ_TRY(copy_text(arena, mistral ? NULL : type, mistral ? "llama" : "aquila", &c.family));
     *out = c;
     *out_naming = naming;
     return AQ_OK;

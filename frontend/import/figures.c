@@ -149,6 +149,12 @@ static aq_status check_supported(const aq_figure_source *s, const aq_config *c) 
             return REFUSE(AQ_WHY_FIGURE_EXTRAS, s, flags[i].key, "the model has %s: expected none in this architecture", flags[i].why);
     }
     if (s->naming != AQ_NAMING_GGUF) {
+        static const char *const partial[] = {"partial_rotary_factor", "rope_parameters.partial_rotary_factor", "rope_scaling.partial_rotary_factor"};
+        for (size_t i = 0; i < 3; i++) {
+            aq_figure f = aq_figure_look(s, partial[i]);
+            if (f.kind != AQ_FIGURE_ABSENT && !(f.kind == AQ_FIGURE_NUMBER && f.number == 1))
+                return REFUSE(AQ_WHY_FIGURE_PARTIAL, s, partial[i], "only a part of each head is turned: expected 1, or no such key");
+        }
         aq_figure act = aq_figure_look(s, "hidden_act"), quant = aq_figure_look(s, "quantization_config");
         if (act.kind != AQ_FIGURE_ABSENT && !aq_figure_is(act, "silu"))
             return REFUSE(AQ_WHY_FIGURE_ACTIVATION, s, "hidden_act", "another activation: expected \"silu\"");

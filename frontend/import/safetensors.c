@@ -29,7 +29,19 @@ static aq_status read_shape(const cJSON *shape, aq_stored *t, uint64_t *elements
     return AQ_OK;
 }
 
-static aq_status read_offsets(const cJSON *offsets, const unsigned char *data, size_t size, aq_stored *t) {
+/* Bytes of an element of a type that a file may hold beside the weights (masks, counters): 0 if there is no such type. */
+static size_t width_of_other(const char *dtype) {
+    static const struct {
+        const char *name;
+        size_t bytes;
+    } others[] = {{"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4}, {"I64", 8}, {"U64", 8}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(others[i].name, dtype))
+            return others[i].bytes;
+    return 0;
+}
+
+static aq_status read_offsets(const cJSON *offsets, const unsigned char *data, size_t size, size_t align, aq_stored *t) {
     int64_t begin, end;
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !aq_json_whole(offsets->child, &begin) ||
         !aq_json_whole(offsets->child->next, &end))
@@ -41,7 +53,6 @@ static aq_status read_offsets(const cJSON *offsets, const unsigned char *data, s
         return REFUSE(AQ_WHY_SAFETENSORS_SIZE, t, "data_offsets hold %lld bytes: expected %zu for its shape and type",
                       (long long)(end - begin), t->bytes);
     t->data = data + begin;
-    size_t align = aq_dtype_of(t->dtype)->bytes;
     if ((uintptr_t)t->data % align)
         return REFUSE(AQ_WHY_SAFETENSORS_ODD_PLACE, t,
                       "its data begin at an odd place: expected a multiple of %zu bytes (save the file again with safetensors 0.3 or newer)",
@@ -49,7 +60,7 @@ static aq_status read_offsets(const cJSON *offsets, const unsigned char *data, s
     return AQ_OK;
 }
 
-/* Other types than the table's (U8 masks, BOOL) may stand in a file; only a tensor that is used must have one of ours. */
+/* Other types than ours (U8 masks, BOOL) may stand in a file, as AQ_DTYPE_NONE; only a tensor that is used must have one of ours. */
 static aq_status read_tensor(aq_arena *arena, const char *path, const cJSON *entry, const unsigned char *data, size_t size, aq_stored *t) {
     const char *name;
     size_t n = strlen(entry->string);
@@ -60,11 +71,12 @@ static aq_status read_tensor(aq_arena *arena, const char *path, const cJSON *ent
     if (!cJSON_IsString(dtype))
         return REFUSE(AQ_WHY_SAFETENSORS_NO_DTYPE, t, "no dtype: expected the name of one");
     t->dtype = aq_dtype_by_safetensors(dtype->valuestring, strlen(dtype->valuestring));
-    if (t->dtype == AQ_DTYPE_NONE)
-        return REFUSE(AQ_WHY_SAFETENSORS_DTYPE, t, "type %.20s is not supported: expected F32, F16, BF16 or F64", dtype->valuestring);
+    size_t width = t->dtype ? aq_dtype_of(t->dtype)->bytes : width_of_other(dtype->valuestring);
+    if (!width)
+        return REFUSE(AQ_WHY_SAFETENSORS_DTYPE, t, "type %.20s is not known: expected F32, F16, BF16 or F64", dtype->valuestring);
     AQ_TRY(read_shape(aq_json_get(entry, "shape"), t, &elements));
-    AQ_TRY(aq_dtype_bytes(t->dtype, elements, path, &t->bytes));
-    return read_offsets(aq_json_get(entry, "data_offsets"), data, size, t);
+    AQ_TRY(aq_size_mul((size_t)elements, width, path, &t->bytes)); /* at most INT64_MAX / 2: read_shape */
+    return read_offsets(aq_json_get(entry, "data_offsets"), data, size, width, t);
 }
 
 static int by_data(const void *a, const void *b) {

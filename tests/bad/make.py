@@ -89,7 +89,7 @@ def make_201(d): return hf(d, lambda m: m.files.update({"model.safetensors": b"\
 def make_202(d): return hf(d, lambda m: setattr(m, "size", 1 << 40))
 def make_203(d): return hf(d, lambda m: setattr(m, "header", "[]"))
 def make_204(d): return hf(d, header(lambda e: e.pop("dtype")))
-def make_205(d): return hf(d, header(lambda e: e.update(dtype="F8_E4M3")))
+def make_205(d): return hf(d, header(lambda e: e.update(dtype="F7_E4M2")))
 def make_206(d): return hf(d, header(lambda e: e.pop("shape")))
 def make_207(d): return hf(d, header(lambda e: e.update(shape=[1, 1, 1, 1, 32])))
 def make_208(d): return hf(d, header(lambda e: e.update(shape=[-32])))
@@ -147,6 +147,7 @@ def make_344(d): return factors(d, [1.0, 3.0, 1.0, 2.0, 8.0, 8.0, 8.0, 8.0])
 def make_345(d): return config(d, rope_scaling={"type": "linear", "factor": 1e9})
 def make_346(d): return gguf(d, lambda g: (g.keys.update({"llama.rope.scaling.type": (STRING, string("yarn"))}), g.set("llama.rope.scaling.factor", F32, 4),
                                           g.set("llama.rope.scaling.yarn_ext_factor", F32, 0.5)))
+def make_347(d): return config(d, partial_rotary_factor=0.5)
 
 
 # ---- 820: tensors ----

@@ -76,6 +76,7 @@ static int check_file(const char *file, const char *target, double tolerance) {
 static void check_all(const char *target, double tolerance) {
     assert_true(check_file("tests/data/forms.json", target, tolerance) >= 11);
     assert_true(check_file("tests/data/rope.json", target, tolerance) >= 12); /* rope_forms.py: positions stretched in every way */
+    assert_true(check_file("tests/data/names.json", target, tolerance) >= 7); /* name_forms.py: names of what wrapped a model */
 }
 
 static void every_form_interpreted(void **state) {

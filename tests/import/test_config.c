@@ -84,7 +84,7 @@ static const struct {
     {"{\n \"a\": 1,\n}", "config.json:3:1: not JSON: expected a value here"},
     {"7", "config.json: not a JSON object: expected the figures of a model"},
     {"{}", "config.json:key hidden_size: missing: expected a whole number"},
-    {"{\"model_type\": \"gpt2\"}", "config.json:key model_type: another architecture: expected \"aquila\" or \"llama\""},
+    {"{\"model_type\": \"gpt2\"}", "config.json:key model_type: another architecture: expected \"aquila\", \"llama\" or \"mistral\""},
     {"{\"hidden_size\": \"64\"}", "config.json:key hidden_size: not one number: expected a whole number"},
     {"{\"hidden_size\": 64.5}", "config.json:key hidden_size: 64.5: expected a whole number from 1 to 16777216"},
     {"{\"hidden_size\": 1e300}", "config.json:key hidden_size: 1.0000000000000001e+300: expected a whole number from 1 to 16777216"},
@@ -109,6 +109,31 @@ static const struct {
      "\"max_position_embeddings\": 9, \"rms_norm_eps\": 1}",
      "config.json:key num_attention_heads: 4 heads do not divide the width 65: expected a divisor, or the head's own width"},
 };
+
+/* Mistral: its length is that of its window, which transformers takes as 4096 where no key says it. */
+static void a_window_bounds_the_length(void **state) {
+    (void)state;
+#define OF(type, rest)                                                                                                                            \
+    "{\"model_type\": \"" type "\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"intermediate_size\": 192,"        \
+    " \"vocab_size\": 512, \"max_position_embeddings\": 8192, \"rms_norm_eps\": 1e-6" rest "}"
+    static const struct {
+        const char *json;
+        int64_t length;
+    } cases[] = {{OF("llama", ", \"sliding_window\": 9"), 8192}, /* no key of llama's */
+                 {OF("mistral", ", \"sliding_window\": null"), 8192},
+                 {OF("mistral", ", \"sliding_window\": 9"), 9},
+                 {OF("mistral", ", \"sliding_window\": 1000000"), 8192},
+                 {OF("mistral", ""), 4096}};
+    aq_arena a = {0};
+    aq_config c;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (parse(&a, cases[i].json, &c) != AQ_OK)
+            fail_msg("%s", aq_error());
+        assert_int_equal(c.max_length, cases[i].length);
+        assert_string_equal(c.family, "llama");
+    }
+    aq_arena_close(&a);
+}
 
 static void what_is_wrong_is_named(void **state) {
     (void)state;
@@ -186,7 +211,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_json_goes_with_it),
         cmocka_unit_test(hugging_face_keys), cmocka_unit_test(rope_scaling_in_all_spellings), cmocka_unit_test(flagai_keys),
-        cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
+        cmocka_unit_test(a_window_bounds_the_length), cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -318,7 +318,7 @@ static const struct {
     {"{\"a\":", "m.safetensors:header:1:8: not JSON: expected a value here"},
     {"{\"a\":1}x", "m.safetensors:header:1:8: text after the JSON value: expected the end of the file"},
     {"{\"a\":{}}", "m.safetensors:tensor a: no dtype: expected the name of one"},
-    {"{\"a\":{\"dtype\":\"F8_E4M3\"}}", "m.safetensors:tensor a: type F8_E4M3 is not supported: expected F32, F16, BF16 or F64"},
+    {"{\"a\":{\"dtype\":\"F7_E4M2\"}}", "m.safetensors:tensor a: type F7_E4M2 is not known: expected F32, F16, BF16 or F64"},
     {"{\"a\":{\"dtype\":\"F32\"}}", "m.safetensors:tensor a: no shape: expected a list of sizes"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1]}}", "m.safetensors:tensor a: more than 4 axes"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2,-1]}}", "m.safetensors:tensor a: axis 1 of its shape: expected a whole number above 0 that fits memory"},
