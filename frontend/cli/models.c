@@ -14,12 +14,23 @@ static aq_status build(const aq_tokenizer_source *source, int in_flagais_way, aq
     return in_flagais_way ? aq_tokenizer_build_flagai(source, out) : aq_tokenizer_build(source, out);
 }
 
+/* Whatever it is called: a model is opened by what is in it, and its tokenizer as well. */
+static int is_gguf(const char *path) {
+    aq_file file;
+    if (aq_name_ends(path, ".gguf"))
+        return aq_file_kind(path) == 1;
+    if (aq_file_kind(path) != 1 || aq_file_map(path, &file) != AQ_OK)
+        return 0;
+    int is = file.size >= 4 && !memcmp(file.bytes, "GGUF", 4);
+    aq_file_unmap(&file);
+    return is;
+}
+
 static aq_status open_file(const char *path, int in_flagais_way, aq_tokenizer **out) {
     aq_arena arena = {0};
     aq_tokenizer_source source;
     aq_file file = {0};
-    int is_gguf = aq_file_kind(path) == 1 && aq_name_ends(path, ".gguf");
-    aq_status status = is_gguf ? aq_gguf_tokenizer_read(&arena, path, &file, &source) : aq_tokenizer_source_open(&arena, path, &source);
+    aq_status status = is_gguf(path) ? aq_gguf_tokenizer_read(&arena, path, &file, &source) : aq_tokenizer_source_open(&arena, path, &source);
     if (status == AQ_OK)
         status = build(&source, in_flagais_way, out);
     if (file.bytes)

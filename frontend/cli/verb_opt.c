@@ -171,7 +171,7 @@ static aq_status print(opt *o) {
 static aq_status check_arguments(const aq_args *a) {
     int explain = aq_arg_given(a, AQ_OPT_EXPLAIN), dot = aq_arg_given(a, AQ_OPT_DOT), after = aq_arg_given(a, AQ_OPT_PRINT_AFTER);
     if (explain + dot + after > 1 || (aq_arg_given(a, AQ_OPT_JSON) && (dot || after)))
-        return aq_fail(AQ_USAGE, NULL, "opt: --explain, --dot, --print-after: expected one of them, and --json only with --explain");
+        return aq_fail(AQ_USAGE, NULL, "opt: --explain, --dot, --print-after: expected one of them; --json goes with none or --explain");
     return AQ_OK;
 }
 
