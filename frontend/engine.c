@@ -220,11 +220,8 @@ static aq_status check_memory(const aq_engine *e) {
 static aq_status bind_and_open(aq_engine *e) {
     const char *packed = NULL;
     int64_t start = aq_clock_ns();
-    if (e->o.cache) {
+    if (e->o.cache)
         AQ_TRY(aq_arena_format(&e->arena, &packed, "%s/weights", e->o.cache));
-        if (aq_file_make_folder(packed) != AQ_OK)
-            packed = NULL;
-    }
     AQ_TRY(check_memory(e));
     AQ_TRY(aq_rt_weights_bind(e->plan, tensor_source, &e->c, packed, e->limits.threads, bind_progress, e, &e->weights));
     e->times.bind_ns = aq_clock_ns() - start;

@@ -36,7 +36,8 @@ static aq_status map_open(int fd, const char *path, aq_file *out) {
     if (f.size) {
         void *p = aq_call_map(fd, f.size);
         if (!p)
-            return cannot(errno == ENOMEM ? AQ_NO_MEMORY : AQ_REFUSED, path, "cannot map");
+            return errno == ENOMEM ? aq_fail(AQ_NO_MEMORY, path, "no room for its %zu MiB: expected more memory, or a higher limit (ulimit -v)", f.size >> 20)
+                                   : cannot(AQ_REFUSED, path, "cannot map");
         f.bytes = p;
     }
     *out = f;
@@ -126,7 +127,7 @@ aq_status aq_file_make_folder(const char *path) {
         char kept = part[i];
         part[i] = 0;
         if (aq_call_mkdir(part) && errno != EEXIST)
-            return cannot(AQ_FAILED, part, "cannot make the folder");
+            return aq_fail(AQ_FAILED, part, "cannot make the folder: %s", strerror(errno));
         if (aq_call_stat(part, &st))
             return cannot(AQ_FAILED, part, "cannot look at it");
         if (!S_ISDIR(st.st_mode))

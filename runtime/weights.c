@@ -130,7 +130,7 @@ static aq_status pack(aq_rt_weights *b, aq_team *team, const request *r) {
         aq_status status = pack_in_file(b, team, r->folder, &how);
         if (status != AQ_FAILED)
             return status;
-        snprintf(b->note, sizeof b->note, "packed weights are not kept: %.400s", aq_error());
+        snprintf(b->note, sizeof b->note, "packed weights are not kept: %.400s (the next start packs them again)", aq_error());
     }
     return pack_in_memory(b, team, &how);
 }

@@ -73,6 +73,7 @@ void aq_signals_open(void) {
     sigaction(SIGINT, &act, NULL);
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
+    sigaction(SIGXFSZ, &act, NULL);
 }
 
 int aq_interrupted(void) {

@@ -20,7 +20,8 @@ int aq_report(aq_status status, int verbose);
 /* May `stream` carry colours? A terminal, and NO_COLOR not set. */
 int aq_colours(FILE *stream);
 
-/* SIGINT: the first sets the flag, the second ends the program at once with 130, unless aq_interrupt_patiently was called. SIGPIPE is ignored: a closed pipe shows as a write error. */
+/* SIGINT: the first sets the flag, the second ends the program at once with 130, unless aq_interrupt_patiently was called. SIGPIPE and SIGXFSZ are
+ * ignored: a closed pipe and a limit on files (ulimit -f) show as write errors. */
 void aq_signals_open(void);
 int aq_interrupted(void);
 void aq_interrupt_note(void); /* as if SIGINT had come */

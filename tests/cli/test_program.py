@@ -274,6 +274,21 @@ class World(Case):
         self.assertEqual(r.returncode, 1)
         self.assertIn(b"aquila: error: standard output", r.stderr)
 
+    def test_a_limit_on_files(self):
+        """ulimit -f: one line, and nothing is left of the file that was being written."""
+        with tempfile.TemporaryDirectory() as d:
+            r = subprocess.run(["sh", "-c", f'ulimit -f 8; exec "$0" convert tiny:random -o {d}/m.gguf', PROGRAM], capture_output=True)
+            self.assertEqual((r.returncode, r.stderr.count(b"\n"), os.listdir(d)), (1, 1, []), r.stderr)
+            self.assertIn(b"File too large", r.stderr)
+
+    @unittest.skipUnless(compiles(), "no LLVM")
+    def test_a_cache_that_cannot_be_written(self):
+        """The answer comes all the same, and it is said why the next start will be as slow."""
+        for where in ("/proc/none", "/dev/null/x"):  # a folder that cannot be made, a name that is taken
+            r = run("run", "tiny:random", "--prompt-ids", "1", "-n", "1", "--cache", where)
+            self.assertEqual(r.returncode, 0)
+            self.assertRegex(r.stderr.decode(), r"^packed weights are not kept: /\S+: (cannot make the folder: .*|is not a folder) \(the next start packs them again\)\n$")
+
     def test_closed_pipe_is_quiet(self):
         read, write = os.pipe()
         os.close(read)
