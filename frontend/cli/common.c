@@ -123,12 +123,17 @@ int aq_output_text(const char *s, size_t n) {
     return ferror(stdout);
 }
 
+/* The write that failed may be long ago, and errno with it. */
+static int reader_has_left(void) {
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 aq_status aq_output_finish(void) {
     errno = 0;
     if (!ferror(stdout) && fflush(stdout) == 0)
         return AQ_OK;
-    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    if (errno == EPIPE || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR))) /* the write that failed may be long ago */
+    if (errno == EPIPE || reader_has_left())
         return aq_fail(AQ_FAILED, NULL, "%s", "");
     return aq_fail(AQ_FAILED, "standard output", "%s", errno ? strerror(errno) : "a write failed");
 }
@@ -138,7 +143,8 @@ aq_status aq_output_file(const char *path, const void *bytes, size_t size) {
     AQ_TRY(aq_file_create(path, &w));
     aq_status status = aq_file_append(w, bytes, size);
     if (status == AQ_OK)
-        return aq_file_commit(w);
-    aq_file_abandon(w);
-    return status;
+        status = aq_file_commit(w);
+    else
+        aq_file_abandon(w);
+    return status == AQ_FAILED && !strcmp(path, "-") && reader_has_left() ? aq_fail(AQ_FAILED, NULL, "%s", "") : status;
 }

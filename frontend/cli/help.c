@@ -3,6 +3,7 @@
 
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
+#include "frontend/cli/switches.h"
 #include "ir/plan.h"
 
 #include <stdio.h>
@@ -14,16 +15,72 @@ static void spelling(const aq_option *o, char *out, size_t room) {
              o->argument);
 }
 
+enum { DOC_AT = 37, WIDTH = 112 }; /* columns: where what an option means begins, and where a line ends */
+
+/* Words of s from column `at`, which is reached already; what does not fit goes on below. */
+static void print_wrapped(const char *s, int at) {
+    int column = at;
+    while (*s) {
+        int n = (int)strcspn(s, " ");
+        if (column > at && column + 1 + n > WIDTH)
+            column = at, printf("\n%*s", at, "");
+        column += printf("%s%.*s", column > at ? " " : "", n, s);
+        s += n + (s[n] == ' ');
+    }
+}
+
 static void print_option(const aq_option *o) {
-    char left[160];
+    char left[160], doc[400];
     spelling(o, left, sizeof left);
     printf("  %-34s", left);
     if (strlen(left) > 33)
         printf("\n  %-34s", "");
-    printf(" %s", o->doc);
-    if (o->fallback)
-        printf(" (%s)", o->fallback);
+    putchar(' ');
+    snprintf(doc, sizeof doc, o->fallback ? "%s (%s)" : "%s", o->doc, o->fallback);
+    print_wrapped(doc, DOC_AT);
     putchar('\n');
+}
+
+/* --- sections and examples ------------------------------------------------------------------------------------------------------------ */
+
+static const struct {
+    uint8_t first;
+    const char *title;
+} sections[] = {
+#define SECTION(ID, title) {AQ_OPT_##ID, title},
+#include "frontend/cli/options.def"
+};
+
+enum { SECTIONS = sizeof sections / sizeof *sections };
+
+static void print_options(const aq_verb *v) {
+    for (int i = 0; i < SECTIONS; i++) {
+        int any = 0, end = i + 1 < SECTIONS ? sections[i + 1].first : AQ_OPT_COUNT;
+        for (const uint8_t *o = v->options; *o; o++) {
+            if (*o < sections[i].first || *o >= end)
+                continue;
+            if (!any++)
+                printf("\n%s:\n", sections[i].title);
+            print_option(aq_option_of(*o));
+        }
+    }
+}
+
+typedef struct example {
+    const char *verb, *command, *does;
+} example;
+static const example examples[] = {
+#define EXAMPLE(command, verb, does) {#verb, command, does},
+#include "frontend/cli/verbs.def"
+};
+enum { EXAMPLES = sizeof examples / sizeof *examples };
+
+static void print_examples(const aq_verb *v) {
+    for (int i = 0, any = 0; i < EXAMPLES; i++) {
+        if (strcmp(examples[i].verb, v->name))
+            continue;
+        printf("%s  aquila %s %s\n        %s\n", any++ ? "" : "\nexamples:\n", v->name, examples[i].command, examples[i].does);
+    }
 }
 
 static cJSON *verb_json(const aq_verb *v) {
@@ -53,11 +110,15 @@ aq_status aq_help_verb(const aq_args *a, const aq_verb *v) {
     printf("aquila %s: %s\n\nusage: aquila %s [options]%s%s\n", v->name, v->summary, v->name, *v->operands ? " " : "", v->operands);
     if (*v->details)
         printf("\n%s\n", v->details);
-    printf("\noptions:\n");
-    for (const uint8_t *o = v->options; *o; o++)
-        print_option(aq_option_of(*o));
+    print_options(v);
+    print_examples(v);
     return AQ_OK;
 }
+
+static const char what_model_is[] = "MODEL is a .gguf file, a folder in Hugging Face's or FlagAI's form, a plan (.aqp, with --weights MODEL), or NAME:random[:SEED],\n"
+                                    "a built-in architecture with random weights (aquila show models). - is standard input or output where a file is meant.";
+static const char exit_statuses[] = "0 done, 1 failed, 2 wrong command line, 3 input refused, 4 library or device missing, 5 out of memory,\n"
+                                    "6 a check failed, 130 interrupted.";
 
 static aq_status help_all(const aq_args *a) {
     if (aq_arg_given(a, AQ_OPT_JSON)) {
@@ -68,10 +129,8 @@ static aq_status help_all(const aq_args *a) {
     }
     printf("aquila: compiles and runs Aquila language models\n\nusage: aquila VERB [options] ...\n\n");
     for (uint32_t i = 0; aq_verb_at(i); i++)
-        printf("  %-11s %-16s %s\n", aq_verb_at(i)->name, aq_verb_at(i)->operands, aq_verb_at(i)->summary);
-    printf("\n`aquila VERB --help` tells its options. MODEL is a folder (Hugging Face form), a .gguf file, or NAME:random[:SEED], a built-in\n"
-           "architecture with random weights. Exit status: 0 done, 1 failed, 2 wrong command line, 3 input refused, 4 library or device\n"
-           "missing, 5 out of memory, 6 a check failed, 130 interrupted.\n");
+        printf("  %-11s %-18s %s\n", aq_verb_at(i)->name, aq_verb_at(i)->operands, aq_verb_at(i)->summary);
+    printf("\n`aquila VERB --help` tells its options, with examples.\n%s\nExit status: %s\n", what_model_is, exit_statuses);
     return AQ_OK;
 }
 
@@ -129,9 +188,23 @@ static void roff(const char *s) {
     }
 }
 
+static void man_option(const aq_option *o) {
+    char left[160];
+    spelling(o, left, sizeof left);
+    printf(".TP\n");
+    roff(left + strspn(left, " "));
+    putchar('\n');
+    roff(o->doc);
+    if (o->fallback)
+        printf(" (%s)", o->fallback);
+    putchar('\n');
+}
+
 aq_status aq_verb_man(const aq_args *a) {
     AQ_TRY(refuse_json(a));
-    printf(".TH AQUILA 1\n.SH NAME\naquila \\- compiles and runs Aquila language models\n.SH SYNOPSIS\n.B aquila\nVERB [options] ...\n.SH VERBS\n");
+    printf(".TH AQUILA 1\n.ad l\n.nh\n.SH NAME\naquila \\- compiles and runs Aquila language models\n.SH SYNOPSIS\n.B aquila\nVERB [options] ...\n.SH DESCRIPTION\n");
+    roff(what_model_is);
+    printf("\n.SH VERBS\n");
     for (uint32_t i = 0; aq_verb_at(i); i++) {
         const aq_verb *v = aq_verb_at(i);
         printf(".SS %s %s\n", v->name, v->operands);
@@ -142,17 +215,28 @@ aq_status aq_verb_man(const aq_args *a) {
             roff(v->details);
             putchar('\n');
         }
-        for (const uint8_t *o = v->options; *o; o++) {
-            char left[160];
-            spelling(aq_option_of(*o), left, sizeof left);
-            printf(".TP\n");
-            roff(left + strspn(left, " "));
-            putchar('\n');
-            roff(aq_option_of(*o)->doc);
-            if (aq_option_of(*o)->fallback)
-                printf(" (%s)", aq_option_of(*o)->fallback);
-            putchar('\n');
-        }
+        for (const uint8_t *o = v->options; *o; o++)
+            man_option(aq_option_of(*o));
+        for (int k = 0; k < EXAMPLES; k++)
+            if (!strcmp(examples[k].verb, v->name)) {
+                printf(".PP\nExample: ");
+                roff(examples[k].does);
+                printf("\n.EX\naquila %s ", v->name);
+                roff(examples[k].command);
+                printf("\n.EE\n");
+            }
     }
+    printf(".SH ENVIRONMENT\n");
+    for (int i = 0; i < AQ_SWITCH_COUNT; i++) {
+        const aq_switch_info *w = aq_switch_of((aq_switch_id)i);
+        printf(".TP\n.B %s\n", w->name);
+        roff(w->doc);
+        printf(*w->fallback ? " (" : "");
+        roff(w->fallback);
+        printf(*w->fallback ? ")\n" : "\n");
+    }
+    printf(".SH EXIT STATUS\n");
+    roff(exit_statuses);
+    putchar('\n');
     return AQ_OK;
 }

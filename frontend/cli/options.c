@@ -12,33 +12,25 @@ static const aq_option options[AQ_OPT_COUNT] = {
     {0},
 #define OPTION(ID, letter, name, kind, argument, low, high, fallback, doc) {letter, name, AQ_OPTION_##kind, argument, low, high, fallback, doc},
 #include "frontend/cli/options.def"
-#undef OPTION
 };
 
 #define O(ID) AQ_OPT_##ID,
-#define LATER(name, does)
 #define VERB(name, operands, least, most, summary, details, opts)                                                                                    \
     aq_status aq_verb_##name(const aq_args *args);                                                                                                   \
     static const uint8_t options_of_##name[] = {opts AQ_OPT_HELP, AQ_OPT_JSON, AQ_OPT_VERBOSE, AQ_OPT_QUIET, AQ_OPT_NONE};
 #include "frontend/cli/verbs.def"
-#undef VERB
 
 static const aq_verb verbs[] = {
 #define VERB(name, operands, least, most, summary, details, opts) {#name, operands, least, most, summary, details, aq_verb_##name, options_of_##name},
 #include "frontend/cli/verbs.def"
-#undef VERB
 };
 #undef O
-#undef LATER
 
 static const struct {
     const char *name, *does;
 } later[] = {
-#define VERB(...)
 #define LATER(name, does) {#name, does},
 #include "frontend/cli/verbs.def"
-#undef VERB
-#undef LATER
 };
 
 const aq_option *aq_option_of(aq_option_id id) {

@@ -10,7 +10,6 @@ typedef enum aq_option_id {
     AQ_OPT_NONE, /* ends a verb's list */
 #define OPTION(ID, letter, name, kind, argument, low, high, fallback, doc) AQ_OPT_##ID,
 #include "frontend/cli/options.def"
-#undef OPTION
     AQ_OPT_COUNT
 } aq_option_id;
 

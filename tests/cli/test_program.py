@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """test_program.py: the program from outside: help, tables, refusals, pipes, signals, tokenize. AQ_PROGRAM names it."""
-import base64, json, os, pathlib, pty, select, signal, subprocess, sys, tempfile, time, unittest
+import base64, json, os, pathlib, pty, select, shlex, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
 if not os.access(PROGRAM, os.X_OK):
@@ -49,7 +49,8 @@ class Help(Case):
             self.assertEqual(text, self.fine("help", v))
             told = json.loads(self.fine(v, "--help", "--json"))
             self.assertEqual((told["verb"], told), (v, json.loads(self.fine("help", v, "--json"))))
-            self.assertTrue(all("--" + o["name"] in text and o["meaning"] for o in told["options"]))
+            flat = " ".join(text.split())
+            self.assertTrue(all("--" + o["name"] in text and o["meaning"] in flat for o in told["options"]))
         self.assertEqual([v["verb"] for v in json.loads(self.fine("help", "--json"))], verbs())
         self.assertEqual(set(json.loads(self.fine("version", "--json"))), {"version", "plan_version"})
         self.refused(2, "no JSON form", "man", "--json")
@@ -66,6 +67,19 @@ class Help(Case):
         text = self.fine("man")
         for v in verbs():
             self.assertIn(".SS " + v, text)
+
+    def test_examples(self):
+        """Each is a command line that its verb takes, and stands in the manual too."""
+        seen, page = 0, self.fine("man").replace("\\-", "-").replace("\\e", "\\")
+        for v in verbs():
+            _, _, examples = self.fine(v, "--help").partition("\nexamples:\n")
+            for line in examples.splitlines()[::2]:
+                words = shlex.split(line)
+                self.assertEqual(words[:2], ["aquila", v])
+                self.fine(*words[1:], "--help")
+                self.assertIn(line.strip(), page)
+                seen += 1
+        self.assertGreater(seen, 15)
 
     def test_wrong_command_lines(self):
         self.refused(2, "did you mean tokenize", "tokenise", "x")
@@ -294,7 +308,9 @@ class World(Case):
         os.close(read)
         with os.fdopen(write, "wb", closefd=True) as closed:
             r = run("show", "ops", stdout=closed)
+            to_file = run("opt", "models/aquila/aquila.aq", "--config", "tiny", "-o", "-", stdout=closed)
         self.assertEqual((r.returncode, r.stderr), (1, b""))
+        self.assertEqual((to_file.returncode, to_file.stderr), (1, b""))
 
     def test_interrupt(self):
         with tempfile.TemporaryDirectory() as t:
