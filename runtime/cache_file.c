@@ -180,8 +180,9 @@ static aq_status check_alone(const char *path, const aq_file *f, int full, int *
     if (memcmp(t.magic, "AQWEIGH", 8) != 0 || t.version != VERSION)
         return AQ_OK;
     *out_current = 1;
-    if (t.own != XXH3_64bits(&t, offsetof(tail, own)) || t.size != f->size || t.pieces > (f->size - sizeof t) / sizeof(aq_pack_sums) ||
-        t.sums != XXH3_64bits(f->bytes + f->size - sizeof t - t.pieces * sizeof(aq_pack_sums), t.pieces * sizeof(aq_pack_sums)))
+    size_t sums = t.pieces <= (f->size - sizeof t) / sizeof(aq_pack_sums) ? t.pieces * sizeof(aq_pack_sums) : SIZE_MAX;
+    if (t.own != XXH3_64bits(&t, offsetof(tail, own)) || t.size != f->size || sums == SIZE_MAX || (f->size - sizeof t - sums) % PAGE != 0 ||
+        t.sums != XXH3_64bits(f->bytes + f->size - sizeof t - sums, sums))
         return aq_fail(AQ_REFUSED, path, "tail: damaged");
     return full ? every_byte(path, f, &t) : AQ_OK;
 }

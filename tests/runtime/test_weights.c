@@ -1,6 +1,7 @@
 /* test_weights.c: binding: what is as stored stays where it is, what is packed is packed right (also against the definition of the layout,
  * for block types and rotated heads), and the cache file: found again, refused when damaged, harmless when it cannot be written. */
 #define _GNU_SOURCE
+#define XXH_INLINE_ALL
 #include "ir/memory.h"
 #include "ir/random.h"
 #include "tests/runtime/tiny.h"
@@ -10,6 +11,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 static aq_arena arena;
 static aq_rt_plan *plan;
@@ -129,6 +131,31 @@ static void kept_and_found(void **state) {
     char command[5000];
     snprintf(command, sizeof command, "rm -r '%s/a'", folder);
     assert_int_equal(system(command), 0);
+}
+
+/* A file that begins one byte later, its tail as if it were whole: the sums lie where no number of 8 bytes does. */
+static void a_file_shifted(void **state) {
+    (void)state;
+    enum { TAIL = 64, AT_SIZE = 40, AT_OWN = 56 };
+    char path[4096];
+    static unsigned char bytes[1 << 16];
+    int current;
+    aq_rt_weights_close(bind_with(folder, 1));
+    count_files(path, sizeof path);
+    FILE *f = fopen(path, "r+");
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    assert_true(n > TAIL && n < sizeof bytes);
+    uint64_t size = --n;
+    memcpy(bytes + 1 + n - TAIL + AT_SIZE, &size, 8);
+    uint64_t own = XXH3_64bits(bytes + 1 + n - TAIL, AT_OWN);
+    memcpy(bytes + 1 + n - TAIL + AT_OWN, &own, 8);
+    rewind(f);
+    assert_true(fwrite(bytes + 1, 1, n, f) == n && fclose(f) == 0 && truncate(path, (off_t)n) == 0);
+    assert_refused(AQ_REFUSED, "tail: damaged", aq_rt_cache_file_check(path, 1, &current));
+    assert_int_equal(current, 1);
+    aq_rt_weights_close(bind_with(folder, 1)); /* and it is written again */
+    assert_ok(aq_rt_cache_file_check(path, 1, &current));
+    empty_folder();
 }
 
 /* The file of one model under the name of another: of the same size, intact, and refused. */
@@ -462,7 +489,7 @@ static void every_allocation_may_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_memory),       cmocka_unit_test(kept_and_found),
-        cmocka_unit_test(a_file_under_the_wrong_name), cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
+        cmocka_unit_test(a_file_shifted), cmocka_unit_test(a_file_under_the_wrong_name), cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(several_at_once), cmocka_unit_test(wrong_tensors),
         cmocka_unit_test(large_matrices_of_every_type), cmocka_unit_test(made_when_bound), cmocka_unit_test(every_allocation_may_fail),
     };
