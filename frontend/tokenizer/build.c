@@ -308,7 +308,7 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_ALLOC(&t->arena, t->flags, t->size);
     AQ_ALLOC(&t->arena, t->whole, t->size);
     if (t->kind == AQ_TOKENIZER_BPE)
-        AQ_TRY(aq_classes_build(t));
+        t->classes = aq_classes();
     AQ_TRY(read_vocab(t, s));
     AQ_TRY(s->scores ? aq_merges_of_scores(t, s) : read_merges(t, s));
     if (t->kind == AQ_TOKENIZER_BPE)

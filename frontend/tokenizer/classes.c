@@ -1,9 +1,10 @@
 /* classes.c: which characters are letters, numbers and white space, as the regular expressions of Hugging Face's tokenizers see them; \w.
  *
- * Texts ask for the class of every character, and utf8proc answers in some 4 ns: a tokenizer keeps the answers for the first 65536 characters,
- * two bits each, which fit the first-level cache. */
+ * Texts ask for the class of every character, and utf8proc answers in some 4 ns: the answers for the first 65536 characters are kept, two bits each,
+ * which fit the first-level cache. They are asked for once a process: all tokenizers see those characters alike (NEWEST are beyond them). */
 #include "frontend/tokenizer/internal.h"
 
+#include <pthread.h>
 #include <utf8proc.h>
 
 /* Characters younger than Unicode 15.0, which the oldest utf8proc we meet knows: Hugging Face's tokenizers 0.23 see them so. NEWEST are
@@ -65,11 +66,17 @@ aq_class aq_class_of(aq_pretokenizer pre, uint32_t c) {
     }
 }
 
-aq_status aq_classes_build(aq_tokenizer *t) {
-    AQ_ALLOC(&t->arena, t->classes, 0x10000 / 4);
+static uint8_t classes[0x10000 / 4];
+static pthread_once_t classes_once = PTHREAD_ONCE_INIT;
+
+static void make_classes(void) {
     for (uint32_t c = 0; c < 0x10000; c++)
-        t->classes[c / 4] |= (uint8_t)(aq_class_of(t->pre, c) << c % 4 * 2);
-    return AQ_OK;
+        classes[c / 4] |= (uint8_t)(aq_class_of(AQ_PRE_GPT2, c) << c % 4 * 2);
+}
+
+const uint8_t *aq_classes(void) {
+    pthread_once(&classes_once, make_classes);
+    return classes;
 }
 
 /* Rust's \w, by Unicode's UTS 18: Alphabetic, marks, decimal numbers, connector punctuation, join controls. Alphabetic goes beyond

@@ -78,7 +78,7 @@ struct aq_tokenizer {
     aq_arena arena;
     aq_tokenizer_kind kind;
     aq_pretokenizer pre;
-    uint8_t *classes; /* of the first 65536 characters, two bits each */
+    const uint8_t *classes; /* of the first 65536 characters, two bits each; NULL for SPM */
     int ignore_merges;
     uint32_t longest; /* bytes of a text of the vocabulary */
     int add_prefix_space, normalizes, strips, fuse_unk;
@@ -106,7 +106,7 @@ struct aq_tokenizer {
     int add_bos, add_eos, unk_bytes;
 };
 
-AQ_MUST_USE aq_status aq_classes_build(aq_tokenizer *t);
+const uint8_t *aq_classes(void); /* of the first 65536 characters, two bits each: what aq_class_of gives for any pre-tokenizer */
 
 /* ---- pretokenize.c ---- */
 /* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
