@@ -1,28 +1,18 @@
 /* fuzz_safetensors.c: any bytes as a safetensors file of a model of width 2. */
 #include "frontend/import/internal.h"
-#include "tests/fuzz/mutate.h"
+#include "tests/fuzz/mutate_safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-/* The header's text by its tokens, its length mended (mostly); at times the data. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
     static const char *const words[] = {"\"dtype\":\"F16\"", "\"dtype\":\"BF16\"", "\"dtype\":\"F32\"", "\"dtype\":\"I32\"", "\"shape\":[2,2]", "\"shape\":[]",
                                         "\"data_offsets\":[0,0]", "\"data_offsets\":[0,16]", "\"__metadata__\":{}", "\"lm_head.weight\":",
                                         "\"model.layers.0.self_attn.q_proj.weight\":", "null", "{", "}", "[", "]", ",", ":", NULL};
     edit e = edit_open(data, size, max_size, seed);
-    uint64_t header = get_bytes(&e, 0, 8);
-    if (size < 8 || header > size - 8 || roll(&e, 16) == 0)
-        return LLVMFuzzerMutate(data, size, max_size);
-    size_t behind = size - 8 - (size_t)header;
-    if (roll(&e, 8) == 0)
-        mutate_part(&e, e.n - behind, e.n);
-    else
-        mutate_text(&e, 8, e.n - behind, words);
-    header = roll(&e, 16) ? e.n >= 8 + behind ? e.n - 8 - behind : 0 : telling(&e);
-    set_bytes(&e, 0, &header, 8);
+    mutate_safetensors(&e, words);
     return e.n;
 }
 

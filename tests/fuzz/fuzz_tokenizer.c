@@ -4,7 +4,7 @@
  * What builds must encode any text, the same by short and long merges, and decode it the same in one go and streamed. */
 #include "frontend/tokenizer/internal.h"
 #include "ir/memory.h"
-#include "tests/fuzz/mutate.h"
+#include "tests/fuzz/mutate_protobuf.h"
 #include "tests/fuzz/sections.h"
 
 
@@ -80,6 +80,25 @@ static void check_decode(const aq_tokenizer *t, const aq_ids *ids, int compare) 
     aq_decoder_close(&d);
 }
 
+/* tokenizer.model by its fields, the two bytes of its length mended; or the text behind it. */
+static size_t mutate_model(edit *e) {
+    enum { AT = 3 };
+    size_t n = (size_t)get_bytes(e, 1, 2);
+    if (e->n < AT || n > e->n - AT || roll(e, 8) == 0) {
+        mutate_part(e, e->n < AT ? 0 : AT, e->n);
+        return e->n;
+    }
+    size_t behind = e->n - AT - n;
+    if (behind && roll(e, 6) == 0)
+        mutate_part(e, AT + n, e->n);
+    else
+        for (size_t times = 1 + roll(e, 3); times--;)
+            mutate_fields(e, AT, e->n - behind, 0);
+    n = e->n >= AT + behind ? e->n - AT - behind : 0;
+    set_bytes(e, 1, &n, 2);
+    return e->n;
+}
+
 /* One section by its tokens; the zero bytes between sections stay, mostly. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
     static const char *const words[] = {
@@ -92,8 +111,10 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     for (size_t i = 1; i < size && n < 8; i++)
         if (data[i] == 0)
             from[n++] = i + 1;
-    if (size < 2 || data[0] == 'm' || roll(&e, 12) == 0)
+    if (size < 2 || roll(&e, 12) == 0)
         return LLVMFuzzerMutate(data, size, max_size);
+    if (data[0] == 'm')
+        return mutate_model(&e);
     size_t k = roll(&e, n), to = k + 1 < n ? from[k + 1] - 1 : size;
     if (to > from[k])
         mutate_text(&e, from[k], to, words);

@@ -24,6 +24,9 @@ static inline edit edit_open(uint8_t *p, size_t n, size_t max, unsigned seed) {
     return (edit){p, n, max, (seed + 1) * 0x9E3779B97F4A7C15u};
 }
 
+/* The input from byte `from` on as one of its own; the whole has from + n bytes afterwards. */
+static inline edit edit_part(const edit *e, size_t from) { return (edit){e->p + from, e->n - from, e->max - from, e->random * 0x9E3779B97F4A7C15u + 1}; }
+
 /* 0 to n - 1. */
 static inline size_t roll(edit *e, size_t n) {
     e->random ^= e->random << 13;
