@@ -64,10 +64,11 @@ void aq_file_forget(const aq_file *f) {
         aq_call_forget((void *)(uintptr_t)f->bytes, f->size);
 }
 
+/* Nothing is there if that is what the system says, not if it cannot say: whoever writes what is missing would throw away what is there. */
 int aq_file_kind(const char *path) {
     struct stat st;
     if (aq_call_stat(path, &st))
-        return errno == EIO ? 3 : 0;
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG || errno == EACCES ? 0 : 3;
     return S_ISREG(st.st_mode) ? 1 : S_ISDIR(st.st_mode) ? 2 : 3;
 }
 

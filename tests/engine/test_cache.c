@@ -1,12 +1,14 @@
 /* test_cache.c: the folder of plans and packed weights: what an engine puts there, what is trimmed (the least recently used, leftovers, files of
- * another version, old plans), what stays (the newest of each kind, what is none of ours), and that files in use may go. */
+ * another version, old plans), what stays (the newest of each kind, what is none of ours), that files in use may go, and a plan that cannot be written. */
 #define _GNU_SOURCE
 #include "codegen/cpu/cpu.h"
 #include "frontend/cache.h"
 #include "frontend/engine.h"
 #include "ir/clock.h"
+#include "ir/file_call.h"
 #include "ir/memory.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,8 +163,51 @@ static void what_does_not_fit_is_told_beforehand(void **state) {
     assert_true(aq_mem_available() > 1 << 20);
 }
 
+/* The calls that writing a plan makes, behind those that open the model, fail: the compile goes well, and what has a plan's name is a whole one. */
+static void a_plan_that_cannot_be_kept(void **state) {
+    static const struct {
+        aq_file_call call;
+        int from_last, error, kept; /* the how manieth from the last such call; is there a plan then? */
+    } faults[] = {{AQ_CALL_OPEN, 0, 0, 1}, {AQ_CALL_OPEN, 1, ENOSPC, 0}, {AQ_CALL_WRITE, 0, ENOSPC, 0}, {AQ_CALL_WRITE, 0, AQ_CALL_SHORT, 1}, {AQ_CALL_SYNC, 1, EIO, 0},
+                  {AQ_CALL_SYNC, 0, EIO, 1}, {AQ_CALL_RENAME, 0, ENOSPC, 0}, {AQ_CALL_MKDIR, 0, ENOSPC, 0}};
+    const aq_engine_options o = {.context = 64, .threads = 1, .cache = folder, .compile_only = 1};
+    const char *version, *llvm;
+    long calls[AQ_FILE_CALLS] = {0};
+    char dir[256], command[300];
+    (void)state;
+    if (aq_cpu_llvm_version(&version, &llvm) != AQ_OK)
+        skip();
+    path_of("plans", dir, sizeof dir);
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) { /* the first without a fault: it counts */
+        aq_arena arena = {0};
+        aq_folder_list_of files = {0};
+        aq_rt_plan *plan = NULL;
+        aq_engine *e;
+        aq_file_fail(faults[i].call, i ? calls[faults[i].call] - faults[i].from_last : 0, faults[i].error);
+        aq_status status = aq_engine_open("tests/data/tiny-hf", &o, &e);
+        assert_int_equal(aq_file_failed(), i > 0);
+        for (int k = 0; k < AQ_FILE_CALLS && !i; k++)
+            calls[k] = aq_file_calls((aq_file_call)k);
+        aq_file_fail(AQ_CALL_OPEN, 0, 0);
+        if (status != AQ_OK)
+            fail_msg("fault %zu: %s", i, aq_error());
+        aq_engine_close(e);
+        assert_int_equal(aq_folder_list(dir, &arena, &files), AQ_OK);
+        if ((int)files.n != faults[i].kept)
+            fail_msg("fault %zu: %u files in the cache", i, files.n);
+        for (uint32_t k = 0; k < files.n; k++)
+            if (strstr(files.at[k].path, ".tmp.") || aq_rt_plan_load(files.at[k].path, &plan) != AQ_OK)
+                fail_msg("fault %zu: %s is no whole plan: %s", i, files.at[k].path, aq_error());
+        aq_rt_plan_close(plan);
+        aq_arena_close(&arena);
+        assert_int_equal(aq_file_kind(dir) == 2 ? system(command) : 0, 0); /* so that the folder is made again */
+    }
+    assert_int_equal(mkdir(dir, 0700), 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_least_recently_used_goes), cmocka_unit_test(packed_weights),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_that_cannot_be_kept), cmocka_unit_test(the_least_recently_used_goes), cmocka_unit_test(packed_weights),
                                        cmocka_unit_test(what_does_not_fit_is_told_beforehand)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
