@@ -5,6 +5,8 @@
 #include "frontend/import/made.h"
 #include "ir/memory.h"
 
+#include <stdio.h>
+
 typedef struct retyped {
     aq_tensor_maker maker;
     aq_tensor from;
@@ -34,12 +36,32 @@ static aq_status make_rows(const aq_tensor_maker *maker, int64_t first, int64_t 
     return status;
 }
 
+/* " (q4_0, q4_1, ... take multiples of 32)": the types of weights with the largest blocks that fit rows of k; " (f32, ... take any)" if none do. */
+static void types_for(int64_t k, char *out, size_t room) {
+    int fits = 1;
+    for (int i = 1; i < AQ_DTYPE_COUNT; i++) {
+        const aq_dtype_info *t = aq_dtype_of((aq_dtype)i);
+        if (t->kind == AQ_KIND_WEIGHT && k % t->block == 0 && t->block > fits)
+            fits = t->block;
+    }
+    size_t n = 0;
+    for (int i = 1; i < AQ_DTYPE_COUNT && n < room; i++) {
+        const aq_dtype_info *t = aq_dtype_of((aq_dtype)i);
+        if (t->block == fits && t->kind == (fits > 1 ? AQ_KIND_WEIGHT : AQ_KIND_FLOAT))
+            n += (size_t)snprintf(out + n, room - n, "%s%s", n ? ", " : " (", t->name);
+    }
+    if (n < room)
+        snprintf(out + n, room - n, fits > 1 ? " take multiples of %d)" : " take any)", fits);
+}
+
 aq_status aq_tensor_fits(const aq_checkpoint *c, const aq_tensor *t, aq_dtype to) {
+    char others[160];
     int block = aq_dtype_of(to)->block;
     if (t->dim[1] % block == 0)
         return AQ_OK;
+    types_for(t->dim[1], others, sizeof others);
     return aq_fail(AQ_REFUSED, c->path, "tensor %s: rows of %lld elements cannot be %s: expected a multiple of %d%s", t->file_name, (long long)t->dim[1],
-                   aq_dtype_of(to)->name, block, t->dim[1] % 32 ? " (bf16, f16 and f32 take any)" : " (q4_0, q4_1 and q8_0 take multiples of 32)");
+                   aq_dtype_of(to)->name, block, others);
 }
 
 static aq_status retype(aq_checkpoint *c, aq_dtype to, aq_tensor *t) {

@@ -1,5 +1,6 @@
 /* verb_doctor.c: `aquila doctor`: the processor, and each library of libraries.def: where it was found and its version, or what to
- * install. Opening is the test: a library that is there but does not load is as good as missing, and the loader's reason is shown. */
+ * install. Opening is the test: a library that is there but does not load is as good as missing, and the loader's reason is shown. LLVM is not
+ * opened where a limit of addresses leaves it too little: it would end the program. */
 #define _GNU_SOURCE
 #include "codegen/codegen.h"
 #include "codegen/cpu/cpu.h"
@@ -30,8 +31,8 @@ static const library libraries[] = {
 };
 
 typedef struct found {
-    void *handle; /* NULL: not there */
-
+    void *handle; /* NULL: not there, or not opened */
+    int not_opened; /* nobody looked: there is no room for it */
     char path[512], reason[256], text[256];
 } found;
 
@@ -107,7 +108,9 @@ static void look_for(const library *l, found *f) {
 static void look_for_llvm(found *f) {
     const char *version, *path;
     *f = (found){0};
-    if (aq_cpu_llvm_version(&version, &path) != AQ_OK) {
+    aq_status status = aq_cpu_llvm_version(&version, &path);
+    if (status != AQ_OK) {
+        f->not_opened = status == AQ_NO_MEMORY;
         snprintf(f->reason, sizeof f->reason, "%s", aq_error());
         return;
     }
@@ -124,7 +127,8 @@ static cJSON *describe(const library *l, const found *f) {
     aq_json_set_string(one, "version", f->text[0] ? f->text : NULL);
     if (!f->handle) {
         aq_json_set_string(one, "reason", f->reason);
-        aq_json_set_string(one, "install", l->hint);
+        if (!f->not_opened)
+            aq_json_set_string(one, "install", l->hint);
     }
     return one;
 }
@@ -132,6 +136,8 @@ static cJSON *describe(const library *l, const found *f) {
 static void print(const library *l, const found *f) {
     if (f->handle)
         printf("%-12s %s%s%s\n", l->title, f->text, *f->text ? "  " : "", f->path);
+    else if (f->not_opened)
+        printf("%-12s not opened: for %s: %s\n", l->title, l->needed, f->reason);
     else
         printf("%-12s not found: for %s: %s; %s names another path\n", l->title, l->needed, l->hint, aq_switch_of(l->path)->name);
 }
@@ -141,7 +147,7 @@ static void tell(const aq_args *a, cJSON *list, const library *l, const found *f
         cJSON_AddItemToArray(list, describe(l, f));
     else
         print(l, f);
-    if (!f->handle)
+    if (!f->handle && !f->not_opened)
         aq_say(a, 1, "  %s: %s", l->title, f->reason);
 }
 

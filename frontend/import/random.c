@@ -14,6 +14,7 @@
  * Cost: about 0.4 s of one core per GB of block types (aquila-7b in q4_0, 3.8 GB: 1.9 s with its pages), 1.5 s per GB of bf16. */
 #include "frontend/import/internal.h"
 #include "frontend/import/made.h"
+#include "frontend/retype.h"
 #include "frontend/import/names.h"
 #include "ir/memory.h"
 #include "ir/random.h"
@@ -247,12 +248,11 @@ static aq_status list_tensors(aq_checkpoint *c, aq_dtype dtype) {
                 continue;
             aq_tensor t = {.rank = shape[1] ? 2 : 1, .dim = {shape[0], shape[1]}};
             t.dtype = shape[1] || aq_dtype_of(dtype)->kind == AQ_KIND_FLOAT ? dtype : AQ_F32;
-            if (shape[1] && shape[1] % aq_dtype_of(dtype)->block)
-                return aq_fail(AQ_REFUSED, c->path, "rows of %lld elements in %s: expected a multiple of its block of %u%s", (long long)shape[1],
-                               aq_dtype_of(dtype)->name, aq_dtype_of(dtype)->block, shape[1] % 32 ? "" : " (q4_0, q4_1 and q8_0 have 32)");
-            AQ_TRY(aq_dtype_bytes(t.dtype, (uint64_t)shape[0] * (uint64_t)(shape[1] ? shape[1] : 1), c->path, &t.bytes));
             AQ_TRY(aq_tensor_house_name(&c->arena, row, layer, &t.name));
             t.file_name = t.name;
+            if (shape[1])
+                AQ_TRY(aq_tensor_fits(c, &t, dtype));
+            AQ_TRY(aq_dtype_bytes(t.dtype, (uint64_t)shape[0] * (uint64_t)(shape[1] ? shape[1] : 1), c->path, &t.bytes));
             list[n++] = t;
         }
     }

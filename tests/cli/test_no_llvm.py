@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_no_llvm.py: a plan made ahead of time runs where LLVM is not: elsewhere, with a path to it that leads nowhere, and with no trace of it in
 the process's maps while it answers. Without LLVM what has to compile says so (exit 4), what has not goes on. AQ_PROGRAM names the program."""
-import os, resource, signal, subprocess, sys, tempfile, time, unittest
+import json, os, resource, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 MODELS = [os.path.abspath("tests/data/tiny-hf"), "tiny:random"]
@@ -81,6 +81,11 @@ class NoLlvm(unittest.TestCase):
         self.assertEqual((r.returncode, r.stdout, r.stderr.count(b"\n")), (5, b"", 1), r.stderr)
         self.assertIn(b"LLVM needs 256 MiB of addresses", r.stderr)
         self.assertEqual(limited("run", MODELS[0], "--prompt-ids", "1", "-n", "1", "--target", "ref").returncode, 0)
+        r = limited("doctor", "--json")
+        llvm = [x for x in json.loads(r.stdout)["libraries"] if x["name"] == "LLVM"][0]
+        self.assertEqual((r.returncode, llvm["found"], llvm.get("install")), (0, False, None), llvm)
+        self.assertIn("LLVM needs 256 MiB of addresses", llvm["reason"])
+        self.assertIn(b"LLVM         not opened: for compiling for the CPU: LLVM needs 256 MiB", limited("doctor").stdout)
 
     def test_what_need_not_goes_on(self):
         for args in (["run", MODELS[0], "--prompt-ids", "1", "-n", "1", "--target", "ref"], ["show", MODELS[0]], ["doctor"],

@@ -78,7 +78,7 @@ static void refused(const char *type, const char *how, aq_status wanted, const c
 
 static void refusals_say_what_to_use(void **state) {
     (void)state;
-    refused("q4_k", NULL, AQ_REFUSED, "rows of 64 elements cannot be q4_k: expected a multiple of 256 (q4_0, q4_1 and q8_0 take multiples of 32)");
+    refused("q4_k", NULL, AQ_REFUSED, "rows of 64 elements cannot be q4_k: expected a multiple of 256 (q4_0, q4_1, q8_0, q5_0, q5_1 take multiples of 32)");
     refused("i8", NULL, AQ_USAGE, "weights type i8: expected as-stored, f32, bf16");
     refused("a16", NULL, AQ_USAGE, "weights type a16: expected as-stored");
     refused("none", NULL, AQ_USAGE, "weights type none: expected as-stored");
