@@ -10,7 +10,7 @@ than 64 MiB + 4 x the size of its files beyond what `help` takes: the limit of t
 that, and the program would end with 5 (not under the address sanitizer, which maps far more for itself).
 The lists are compared: a number without a case or a case without a number, a number twice, a reason that the code names never or twice: all fail.
 AQ_PROGRAM names the program; arguments: numbers to try alone."""
-import concurrent.futures, glob, importlib, os, re, shlex, subprocess, sys, tempfile, unittest
+import concurrent.futures, functools, glob, importlib, os, re, shlex, subprocess, sys, tempfile, unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -68,18 +68,21 @@ def size_of(path):
     return sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(path) for f in files if os.path.isfile(os.path.join(d, f)))
 
 
+def limit_to(heap): return ["sh", "-c", f'ulimit -d {heap >> 10} && exec "$0" "$@"']
+
+
 def execute(args, heap=None):
     """(status, stdout, stderr); status None where it had to be killed. heap: bytes."""
     e = {k: v for k, v in os.environ.items() if not k.startswith("AQ_")}
     e["AQ_CACHE"] = "none"
-    limit = ["sh", "-c", f'ulimit -d {heap >> 10} && exec "$0" "$@"'] if heap and not SANITIZED else []
     try:
-        r = subprocess.run([*limit, PROGRAM, *args], stdin=subprocess.DEVNULL, capture_output=True, env=e, timeout=SECONDS * (4 if SANITIZED else 1))
+        r = subprocess.run([*(limit_to(heap) if heap and not SANITIZED else []), PROGRAM, *args], stdin=subprocess.DEVNULL, capture_output=True, env=e, timeout=SECONDS * (4 if SANITIZED else 1))
         return r.returncode, r.stdout, r.stderr
     except subprocess.TimeoutExpired as late:
         return None, late.stdout, late.stderr
 
 
+@functools.cache
 def heap_of_help():
     """What the program takes when it does nothing: the least limit, in steps of 1 MiB, with which `help` works."""
     if SANITIZED:
@@ -92,6 +95,11 @@ def heap_of_help():
         else:
             low = middle
     return high << 20
+
+
+def heap_limit(size):
+    """Words before a command that refuses files of `size` bytes."""
+    return [] if SANITIZED else limit_to(heap_of_help() + MEMORY + 4 * size)
 
 
 def try_case(case, base):

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """test_hurt.py: files made to hurt whoever opens them, beyond those of single reasons (test_bad.py): pipes and devices in place of files, files cut while
 they are read, texts that a terminal would obey, inputs made to take the square of their length, weights that are no numbers, figures at their bounds.
-Each ends in time, with status 0 or a refusal of one line. AQ_PROGRAM names the program."""
+Each ends in time, with status 0 or a refusal of one line; what must be refused is so with no more heap than test_bad.py grants. AQ_PROGRAM names the program."""
 import json, os, struct, subprocess, sys, tempfile, time, unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
+import test_bad
 from small import *
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
@@ -29,8 +30,9 @@ class Hurt(unittest.TestCase):
 
     def ends(self, *args, statuses=(0, 3), seconds=10, stdin=b""):
         """(status, standard output) of what ends in time as promised."""
+        limit = test_bad.heap_limit(test_bad.size_of(self.d)) if statuses == (3,) else []
         try:
-            r = subprocess.run([PROGRAM, *args], input=stdin, capture_output=True, env=ENVIRONMENT, timeout=seconds * SLOW)
+            r = subprocess.run([*limit, PROGRAM, *args], input=stdin, capture_output=True, env=ENVIRONMENT, timeout=seconds * SLOW)
         except subprocess.TimeoutExpired:
             self.fail(f"{args}: still running after {seconds * SLOW} s")
         err = r.stderr.decode(errors="backslashreplace")
