@@ -23,7 +23,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
     static char text[TOKENS][8];
     static aq_bytes vocab[TOKENS];
-    static aq_added_token added[] = {{{"<|im_start|>", 12}, 258, 1, 0, 0, 0, 0}, {{"<|im_end|>", 10}, 259, 1, 0, 0, 0, 0}};
+    static aq_added_token added[] = {{.text = {"<|im_start|>", 12}, .id = 258, .special = 1}, {.text = {"<|im_end|>", 10}, .id = 259, .special = 1}};
     for (int b = 0, other = 256; b < 256; b++) { /* GPT-2's printable alphabet */
         int c = (b > 32 && b < 127) || (b > 160 && b != 173) ? b : other++;
         int n = c < 128 ? 1 : 2;
