@@ -167,6 +167,9 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
     int stretches = s->checkpoint.config.scaling == AQ_ROPE_DYNAMIC; /* its base is made for the context that is asked for */
     if (most > 0 && options.context > most && !stretches)
         aq_say(args, 0, "a context of %" PRId64 " is beyond the %" PRId64 " positions this model was made for: answers there may be poor", options.context, most);
+    if (most > 0 && options.context > most && stretches)
+        aq_say(args, 0, "dynamic rotary scaling: every sequence is turned as one of %" PRId64 " positions is, also a short one (transformers' angles change on the way, "
+               "behind %" PRId64 "; up to there a shorter --context gives the same)", options.context, most);
     if (s->engine)
         aq_engine_close(s->engine);
     s->engine = NULL;

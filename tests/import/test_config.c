@@ -135,6 +135,50 @@ static void a_window_bounds_the_length(void **state) {
     aq_arena_close(&a);
 }
 
+/* What the config.json of published models say (but for keys that no program here reads), from memory: all open. */
+static void published_figures_are_read(void **state) {
+    (void)state;
+#define SIZES(type, d, l, h, kv, f, v, n, theta, rest)                                                                                              \
+    "{\"model_type\": \"" type "\", \"hidden_size\": " #d ", \"num_hidden_layers\": " #l ", \"num_attention_heads\": " #h ", \"num_key_value_heads\": " #kv \
+    ", \"intermediate_size\": " #f ", \"vocab_size\": " #v ", \"max_position_embeddings\": " #n ", \"rope_theta\": " #theta                          \
+    ", \"attention_bias\": false, \"attention_dropout\": 0.0, \"hidden_act\": \"silu\", \"pretraining_tp\": 1, \"rms_norm_eps\": 1e-05, "            \
+    "\"torch_dtype\": \"bfloat16\", \"bos_token_id\": 1, \"use_cache\": true" rest "}"
+#define LLAMA3(factor)                                                                                                                           \
+    ", \"eos_token_id\": [128001, 128008, 128009], \"mlp_bias\": false, \"rope_scaling\": {\"factor\": " factor ", \"low_freq_factor\": 1.0, "              \
+    "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192, \"rope_type\": \"llama3\"}"
+    static const struct {
+        const char *name, *json;
+        aq_rope_scaling scaling;
+        int64_t length;
+    } cases[] = {
+        {"Llama-2-7b", SIZES("llama", 4096, 32, 32, 32, 11008, 32000, 4096, 10000.0, ", \"rope_scaling\": null"), AQ_ROPE_NONE, 4096},
+        {"Llama-3-8B", SIZES("llama", 4096, 32, 32, 8, 14336, 128256, 8192, 500000.0, ", \"rope_scaling\": null"), AQ_ROPE_NONE, 8192},
+        {"Llama-3.1-8B", SIZES("llama", 4096, 32, 32, 8, 14336, 128256, 131072, 500000.0, LLAMA3("8.0")), AQ_ROPE_LLAMA3, 131072},
+        {"Llama-3.2-1B", SIZES("llama", 2048, 16, 32, 8, 8192, 128256, 131072, 500000.0, LLAMA3("32.0") ", \"head_dim\": 64, \"tie_word_embeddings\": true"),
+         AQ_ROPE_LLAMA3, 131072},
+        {"Llama-3.1-405B", SIZES("llama", 16384, 126, 128, 8, 53248, 128256, 131072, 500000.0, LLAMA3("8.0")), AQ_ROPE_LLAMA3, 131072},
+        {"CodeLlama-7b", SIZES("llama", 4096, 32, 32, 32, 11008, 32016, 16384, 1000000, ", \"rope_scaling\": null"), AQ_ROPE_NONE, 16384},
+        {"TinyLlama-1.1B", SIZES("llama", 2048, 22, 32, 4, 5632, 32000, 2048, 10000.0, ", \"rope_scaling\": null"), AQ_ROPE_NONE, 2048},
+        {"Yi-34B-200K", SIZES("llama", 7168, 60, 56, 8, 20480, 64000, 200000, 10000000.0, ", \"rope_scaling\": null, \"pad_token_id\": 0"), AQ_ROPE_NONE, 200000},
+        {"deepseek-coder-6.7b", SIZES("llama", 4096, 32, 32, 32, 11008, 32256, 16384, 100000, ", \"rope_scaling\": {\"factor\": 4.0, \"type\": \"linear\"}"),
+         AQ_ROPE_LINEAR, 16384},
+        {"Yarn-Llama-2-7b-64k", SIZES("llama", 4096, 32, 32, 32, 11008, 32000, 65536, 10000.0, ", \"rope_scaling\": {\"factor\": 16.0, "
+                                      "\"original_max_position_embeddings\": 4096, \"type\": \"yarn\", \"finetuned\": true}"), AQ_ROPE_YARN, 65536},
+        {"Mistral-7B-v0.1", SIZES("mistral", 4096, 32, 32, 8, 14336, 32000, 32768, 10000.0, ", \"sliding_window\": 4096"), AQ_ROPE_NONE, 4096},
+        {"Mistral-7B-v0.3", SIZES("mistral", 4096, 32, 32, 8, 14336, 32768, 32768, 1000000.0, ", \"sliding_window\": null"), AQ_ROPE_NONE, 32768},
+        {"Mistral-Nemo", SIZES("mistral", 5120, 40, 32, 8, 14336, 131072, 131072, 1000000.0, ", \"head_dim\": 128, \"sliding_window\": null"), AQ_ROPE_NONE, 131072},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        aq_arena a = {0};
+        aq_config c;
+        if (parse(&a, cases[i].json, &c) != AQ_OK)
+            fail_msg("%s: %s", cases[i].name, aq_error());
+        if (c.scaling != cases[i].scaling || c.max_length != cases[i].length)
+            fail_msg("%s: scaling %d, %lld positions", cases[i].name, c.scaling, (long long)c.max_length);
+        aq_arena_close(&a);
+    }
+}
+
 static void what_is_wrong_is_named(void **state) {
     (void)state;
     int bad = 0;
@@ -211,7 +255,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_json_goes_with_it),
         cmocka_unit_test(hugging_face_keys), cmocka_unit_test(rope_scaling_in_all_spellings), cmocka_unit_test(flagai_keys),
-        cmocka_unit_test(a_window_bounds_the_length), cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
+        cmocka_unit_test(a_window_bounds_the_length), cmocka_unit_test(published_figures_are_read), cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
