@@ -24,8 +24,13 @@ void aq_say(const aq_args *a, int level, const char *format, ...) {
     fputc('\n', stderr);
 }
 
+int aq_obeys(FILE *stream) {
+    const char *kind = aq_switch(AQ_SWITCH_TERM);
+    return kind && strcmp(kind, "dumb") && isatty(fileno(stream));
+}
+
 int aq_colours(FILE *stream) {
-    return !aq_switch(AQ_SWITCH_NO_COLOR) && isatty(fileno(stream));
+    return !aq_switch(AQ_SWITCH_NO_COLOR) && aq_obeys(stream);
 }
 
 int aq_report(aq_status status, int verbose) {

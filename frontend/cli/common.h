@@ -17,7 +17,8 @@ void aq_say(const aq_args *a, int level, const char *format, ...) AQ_PRINTF(3, 4
 /* "aquila: error: MESSAGE" (the current aq_error) on standard error, with the detail lines where verbose. Returns the exit status. */
 int aq_report(aq_status status, int verbose);
 
-/* May `stream` carry colours? A terminal, and NO_COLOR not set. */
+/* Is `stream` a terminal that obeys control sequences: not a dumb one? And may it carry colours: is NO_COLOR not set? */
+int aq_obeys(FILE *stream);
 int aq_colours(FILE *stream);
 
 /* SIGINT: the first sets the flag, the second ends the program at once with 130, unless aq_interrupt_patiently was called. SIGPIPE and SIGXFSZ are

@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 /* --cache, AQ_CACHE, the user's cache folder; NULL for none. */
 aq_status aq_cache_folder(const aq_args *args, aq_arena *arena, const char **out) {
@@ -124,7 +123,7 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
 /* What takes long, on a terminal only. Steps that cannot tell how far they are say 0 of 1, and aq_subject_start wipes the line. */
 static void progress(void *user, const char *what, uint64_t done, uint64_t all) {
     const aq_subject *s = user;
-    if (!isatty(STDERR_FILENO) || aq_arg_given(s->args, AQ_OPT_QUIET))
+    if (!aq_obeys(stderr) || aq_arg_given(s->args, AQ_OPT_QUIET))
         return;
     if (done >= all)
         fputs("\r\033[K", stderr);

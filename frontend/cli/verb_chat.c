@@ -72,6 +72,17 @@ static aq_status encode(aq_talk *t) {
     return AQ_OK;
 }
 
+/* Why an answer ends in the middle of a sentence. */
+static void say_end(const aq_talk *t, const aq_answer *a, int kept) {
+    const aq_args *args = t->subject->args;
+    if (a->reason == AQ_STOP_INTERRUPTED)
+        aq_say(args, 0, kept ? "(stopped)" : "(stopped before the answer began: the question is taken back)");
+    else if (a->reason == AQ_STOP_LENGTH && !t->json && (int64_t)a->tokens.n < t->max_new)
+        aq_say(args, 0, "(the answer is cut: the context of %" PRId64 " positions is full)", t->context);
+    else if (a->reason == AQ_STOP_LENGTH && !t->json)
+        aq_say(args, 0, "(the answer is cut after %" PRId64 " tokens: -n)", t->max_new);
+}
+
 static aq_status finish(aq_talk *t, const aq_answer *a, int *out_keep) {
     if (t->json)
         answer_json(t, a);
@@ -80,10 +91,8 @@ static aq_status finish(aq_talk *t, const aq_answer *a, int *out_keep) {
         AQ_TRY(aq_output_finish());
     }
     count(t, a);
-    int is_stopped = a->reason == AQ_STOP_INTERRUPTED;
-    *out_keep = a->tokens.n || !is_stopped;
-    if (is_stopped)
-        aq_say(t->subject->args, 0, *out_keep ? "(stopped)" : "(stopped before the answer began: the question is taken back)");
+    *out_keep = a->tokens.n || a->reason != AQ_STOP_INTERRUPTED;
+    say_end(t, a, *out_keep);
     return *out_keep ? aq_prompt_add(&t->prompt, AQ_CHAT_ASSISTANT, a->text ? a->text : "", a->n_text) : AQ_OK;
 }
 

@@ -10,13 +10,12 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 static aq_status show(void *user, uint64_t done, uint64_t all) {
     const aq_args *a = user;
     if (aq_interrupted())
         return aq_fail(AQ_INTERRUPTED, NULL, "interrupted: nothing was written");
-    if (isatty(STDERR_FILENO) && !aq_arg_given(a, AQ_OPT_QUIET))
+    if (aq_obeys(stderr) && !aq_arg_given(a, AQ_OPT_QUIET))
         fprintf(stderr, done < all ? "\rconverting %3d %%\033[K" : "\r\033[K", (int)(100.0 * (double)done / (double)(all ? all : 1)));
     return AQ_OK;
 }

@@ -285,6 +285,21 @@ class Terminal(Case):
         self.wait("你<|im_end|>".encode())
         self.leave()
 
+    def test_a_cut_answer_and_a_dumb_terminal(self):
+        t = self.path("t")
+        os.mkdir(t)
+        make_tokenizer(t)
+        for kind, n, end in (("xterm", "3", b"(the answer is cut after 3 tokens: -n)\r\n"), ("dumb", "300", b"(the answer is cut: the context of 64 positions is full)\r\n")):
+            self.open("tiny:random", "--tokenizer", t, "--target", "ref", "--template", "vicuna", "-n", n, "--context", "64", "--temperature", "0", "--history", "none", TERM=kind)
+            out = self.wait(b"> ")
+            self.type("x\n")
+            out += self.wait(end)
+            self.wait(b"> ")
+            self.type("/nosuch\n")
+            out += self.wait(b"no such command")
+            self.assertEqual(b"\033[K" in out or b"\033[1;31m" in out, kind != "dumb", out)
+            self.leave()
+
     def test_a_base_model_completes(self):
         self.open(MICRO, "--target", "ref", "--template", "none", "-n", "1")
         self.assertIn(b"every message is completed on its own", self.wait(b"> "))
