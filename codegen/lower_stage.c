@@ -2,8 +2,9 @@
  *
  * `@w in local`: where the loops first ask for elements of @w at axes of the nest, those of the turn are stored into a LOCAL buffer of the
  * work item, and everybody reads there. The buffer has the turn's size; an element lies at its subscripts modulo that, so that its place
- * needs no subtraction and holds for cut turns too. `stages N` is a mark on the loop that reads: what it says is in nest.h.
- * Tried and dropped: copying whole rows outside of the loop (a weight's row is longer than local memory). */
+ * needs no subtraction and holds for cut turns too. Weights of block types in panels are opened there into wide blocks (layout.def), whole
+ * rows of one turn of the rows, before the loops inside of it: what is opened serves all tokens of the work item. `stages N` is a mark on the loop that reads: what it says is in nest.h.
+ * Tried and dropped: copying whole rows of plain numbers outside of the loop (a weight's row is longer than a GPU's local memory). */
 #include "codegen/lower.h"
 
 static int32_t step_of(const aq_lower_state *l, aq_id axis) {
@@ -38,27 +39,71 @@ static aq_status make_local(aq_lower_state *l, aq_id value, aq_id buf, const aq_
     return AQ_OK;
 }
 
+static aq_status local_buf(aq_lower_state *l, aq_id buf, aq_type type, aq_layout layout, aq_id *out) {
+    char name[110] = "%";
+    const char *base = l->n->bufs.at[buf].name;
+    for (size_t i = 1; base[i] && i < sizeof name - 2; i++)
+        name[i] = base[i];
+    return aq_low_add_buf(l, name, AQ_BUF_LOCAL, type, layout, out);
+}
+
+/* The entry of a copy of `from` made at level `level`, NULL if there is none. */
+static const aq_low_staged *staged_at(const aq_lower_state *l, aq_id from, int level) {
+    for (uint32_t i = 0; i < l->staged.n; i++)
+        if (l->staged.at[i].from == from && l->staged.at[i].uid == l->level[level].uid)
+            return &l->staged.at[i];
+    return NULL;
+}
+
+/* Panels [n, d] opened for a turn of n, all of d. */
+static aq_status open_panels(aq_lower_state *l, aq_id value, aq_id buf, const aq_id *index, aq_id from, aq_id *out) {
+    const aq_nest_buf b = l->n->bufs.at[buf];
+    const aq_expr *n = &l->n->exprs.at[index[0]], *d = &l->n->exprs.at[index[1]];
+    int level = aq_low_level_of(l, index, 1), lanes = l->level[level].lanes, step = l->level[level].step;
+    if (b.layout != AQ_LAYOUT_PANEL || aq_dtype_of(b.type.dtype)->kind != AQ_KIND_WEIGHT)
+        return aq_low_refuse(l, value, "in local: expected a param of plain numbers, or a weight of blocks in panels");
+    if (n->kind != AQ_EXPR_AXIS || d->kind != AQ_EXPR_AXIS || l->level[level].axis != n->axis || lanes != AQ_PANEL_ROWS || step % AQ_PANEL_ROWS)
+        return aq_low_refuse(l, value, "in local: blocks are opened by whole panels: expected rows along an axis with %d lanes", AQ_PANEL_ROWS);
+    const aq_low_staged *there = staged_at(l, from, level);
+    if (there) {
+        *out = there->to;
+        return AQ_OK;
+    }
+    aq_type type = b.type;
+    aq_id at[2] = {0, index[1]}, k, local, axis = d->axis;
+    aq_low_aside aside;
+    type.dim[0] = aq_dim_const(step);
+    AQ_TRY(aq_low_const(l, step, &k));
+    AQ_TRY(aq_low_op_attr(l, AQ_OP_imod, (aq_id[]){index[0], k}, 2, NULL, 0, &at[0]));
+    AQ_TRY(local_buf(l, buf, type, AQ_LAYOUT_WIDE, &local));
+    aq_low_set_aside(l, level, &aside);
+    AQ_TRY(aq_low_open(l, AQ_STMT_FOR, axis, 32, 0));
+    AQ_TRY(aq_low_store(l, local, at, 2, from));
+    AQ_TRY(aq_low_close(l));
+    aq_low_put_back(l, level, &aside);
+    AQ_TRY(aq_low_load(l, local, at, 2, out));
+    AQ_PUSH(l->arena, &l->staged, ((aq_low_staged){.from = from, .to = *out, .buf = buf, .local = local, .uid = l->level[level].uid}));
+    return AQ_OK;
+}
+
 aq_status aq_low_load_param(aq_lower_state *l, aq_id value, aq_id buf, const aq_id *index, int n, aq_id *out) {
     const aq_value_plan *p = aq_low_value_plan(l->m, l->b, l->s, value);
     aq_id at[AQ_MAX_RANK] = {0}, local, from;
     aq_type type;
-    char name[110] = "";
     AQ_TRY(aq_low_load(l, buf, index, n, &from));
     *out = from;
     if (!p || p->kept != AQ_KEPT_LOCAL)
         return AQ_OK;
+    if (n == 2 && aq_dtype_of(l->n->bufs.at[buf].type.dtype)->block > 1)
+        return open_panels(l, value, buf, index, from, out);
     int level = aq_low_level_of(l, index, n);
-    for (uint32_t i = 0; i < l->staged.n; i++) /* the same elements of the same turn */
-        if (l->staged.at[i].from == from && l->staged.at[i].uid == l->level[level].uid) {
-            *out = l->staged.at[i].to;
-            return AQ_OK;
-        }
+    const aq_low_staged *there = staged_at(l, from, level);
+    if (there) { /* the same elements of the same turn */
+        *out = there->to;
+        return AQ_OK;
+    }
     AQ_TRY(make_local(l, value, buf, index, n, &type, at));
-    const char *base = l->n->bufs.at[buf].name;
-    name[0] = '%';
-    for (size_t i = 1; base[i] && i < sizeof name - 2; i++)
-        name[i] = base[i];
-    AQ_TRY(aq_low_add_buf(l, name, AQ_BUF_LOCAL, type, AQ_LAYOUT_ROWS, &local));
+    AQ_TRY(local_buf(l, buf, type, AQ_LAYOUT_ROWS, &local));
     aq_stmt s = {.kind = AQ_STMT_STORE, .buf = local, .n_index = (uint8_t)n, .n_expr = 1, .expr = {from}};
     for (int i = 0; i < n; i++)
         s.index[i] = at[i];

@@ -147,6 +147,66 @@ static void plan_attend(const aq_module *m, aq_schedule *s, const look *w, const
         axis(s, "c", ATTEND_PIECE, 0, 0, 0);
 }
 
+static aq_axis_plan *plan_of(aq_schedule *s, char letter) {
+    for (int i = 0; i < s->n_axes; i++)
+        if (s->axis[i].axis[0] == letter)
+            return &s->axis[i];
+    return NULL;
+}
+
+/* A millisecond. */
+static aq_status lowers(const aq_module *m, aq_id body, const aq_schedule *s, int *out) {
+    aq_arena scratch = {0};
+    aq_nest *n;
+    aq_status status = aq_lower(m, body, s, "k", &scratch, &n);
+    aq_arena_close(&scratch);
+    *out = status == AQ_OK;
+    return status == AQ_REFUSED ? AQ_OK : status;
+}
+
+enum { OPEN_TOKENS = 258 };
+
+/* The weights that int16 activations meet, in panels of blocks, are opened once for all tokens of a work item: bits the same, and from some
+ * twenty tokens on faster (emit_wide.c). Bytes activations would lose: their dots take the codes as bytes. The more tokens the better, though
+ * their activations leave L2: q6_k, 512 tokens, K = 1024, 96 at a time 178, 258 180, 516 184 Gop/s; K = 2816, 78 175, 258 180. */
+static aq_status open_weights(aq_module *m, aq_id body, const look *w, const aq_target *t, aq_schedule *s) {
+    const aq_body *b = &m->bodies.at[body];
+    aq_axis_plan *n_plan = plan_of(s, 'n'), *t_plan = plan_of(s, 't');
+    int64_t row = 9 * at_least(w->k, 1) / 4; /* bytes, about the same for both sides */
+    if (!t->has_avx512 || n_plan->step[0] * row * w->dots_together > (int64_t)t->l2_bytes / 2)
+        return AQ_OK;
+    int first = s->n_values, tokens = t_plan->step[1] ? t_plan->step[1] : t_plan->step[0];
+    for (uint32_t i = 0; i < b->nodes.n && s->n_values < AQ_MAX_VALUES; i++) {
+        const aq_node *n = &m->nodes.at[b->nodes.at[i]];
+        if (n->op != AQ_OP_dot || in_type(m, n, 0)->dtype != AQ_A16 || in_type(m, n, 1)->rank != 2)
+            continue;
+        aq_id weight = aq_node_in(m, n)[1];
+        char name[96];
+        aq_value_plan *p = &s->value[s->n_values];
+        if (aq_dtype_of(in_type(m, n, 1)->dtype)->kind != AQ_KIND_WEIGHT || layout_of(m, body, weight) != AQ_LAYOUT_PANEL || aq_low_value_plan(m, b, s, weight))
+            continue;
+        aq_low_value_name(m, b, weight, name, sizeof name);
+        *p = (aq_value_plan){.kept = AQ_KEPT_LOCAL};
+        AQ_TRY(aq_arena_string(&m->arena, name, strlen(name), &p->value));
+        s->n_values++;
+    }
+    if (s->n_values == first)
+        return AQ_OK;
+    int64_t block = 2 * (int64_t)t->l2_bytes / row;
+    aq_axis_plan before = *t_plan;
+    block = (block < OPEN_TOKENS ? at_least(block, tokens) : OPEN_TOKENS) / tokens * tokens;
+    t_plan->step[0] = (int32_t)block;
+    t_plan->step[1] = block > tokens ? tokens : 0;
+    t_plan->role[1] = 0;
+    int fits;
+    AQ_TRY(lowers(m, body, s, &fits));
+    if (!fits) { /* a dot whose rows are not simply an axis */
+        s->n_values = (uint8_t)first;
+        *t_plan = before;
+    }
+    return AQ_OK;
+}
+
 aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_schedule **out) {
     aq_schedule *s;
     (void)t_lo;
@@ -162,6 +222,8 @@ aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int6
     else
         axis(s, "t", 1, 0, 0, 0);
     axis(s, "r", 64, 0, 16, 0);
+    if (w.panels && !w.attend && t_hi > 8 && !wanted_rows)
+        AQ_TRY(open_weights(m, body, &w, t, s));
     *out = s;
     return AQ_OK;
 }

@@ -36,6 +36,9 @@ typedef struct aq_block {
 /* For WEIGHT types only. */
 const aq_block *aq_block_of(aq_dtype t);
 
+/* The sum of q * step * (16-bit integer) over a group may leave 32 bits: 32 * 32 * 128 * 32767. That of a half never does: 2147418112. */
+static inline int aq_block_sums_halves(const aq_block *b) { return b->steps == AQ_STEPS_BYTES; }
+
 /* The codes of group `group` of the block at p (q8_0: two's complement bytes). */
 void aq_block_codes(aq_dtype t, const unsigned char *p, int group, uint8_t code[AQ_GROUP]);
 /* p's fields = the codes of the whole block; its other bytes stay, the fields' bytes must be zero before. */
@@ -60,6 +63,16 @@ aq_panel aq_panel_of(aq_dtype t);
 void aq_panel_put(aq_dtype t, const unsigned char *const *row, int rows, size_t blocks, unsigned char *to);
 /* Element e of row r. */
 double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e);
+
+/* A wide block: 32 elements of 16 rows as 16-bit integers q = (code - zero) * step, so that an element is q * d + m (layout.def). */
+typedef struct aq_wide {
+    uint32_t bytes;
+    int16_t d_at, m_at; /* f32 [16]; m_at -1: none; with two halves that have an m, the second 64 behind */
+} aq_wide;
+aq_wide aq_wide_of(aq_dtype t);
+/* Row r of the wide block at `to` = group `group` of row r of the panel block at `panel`. */
+void aq_wide_put(aq_dtype t, const unsigned char *panel, int group, int r, unsigned char *to);
+double aq_wide_get(aq_dtype t, const unsigned char *block, int r, int e);
 
 /* encode_k.c: the types with steps. n elements, a multiple of 256. */
 void aq_block_encode(aq_dtype t, const float *x, size_t n, unsigned char *p);

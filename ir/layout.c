@@ -49,9 +49,9 @@ aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank,
     }
     int block = is_block(t), of_cache = l == AQ_LAYOUT_KV_ROWS || l == AQ_LAYOUT_KV_PANEL;
     if ((l == AQ_LAYOUT_PANEL && (rank != 2 || (block && !is_weight(t)))) || (of_cache && (rank != 3 || block)) ||
-        (l == AQ_LAYOUT_PLANES && (rank != 2 || !head_bytes(t))))
+        (l == AQ_LAYOUT_PLANES && (rank != 2 || !head_bytes(t))) || (l == AQ_LAYOUT_WIDE && (rank != 2 || !is_weight(t))))
         return aq_fail(AQ_REFUSED, what, "type %s of rank %d has no layout %s", aq_dtype_of(t)->name, rank, names[l]);
-    int64_t pad = l == AQ_LAYOUT_PANEL ? R : of_cache ? AQ_PAGE : 1;
+    int64_t pad = l == AQ_LAYOUT_PANEL || l == AQ_LAYOUT_WIDE ? R : of_cache ? AQ_PAGE : 1;
     if (rank)
         d[0] = (d[0] + pad - 1) / pad * pad;
     if (block && (rank == 0 || d[rank - 1] % aq_dtype_of(t)->block))
@@ -59,6 +59,8 @@ aq_status aq_layout_bytes(aq_layout l, aq_dtype t, const int64_t *dim, int rank,
     AQ_TRY(count(d, rank, what, &n));
     if (l == AQ_LAYOUT_PANEL && block)
         return aq_size_mul(n / (R * aq_panel_of(t).elements), aq_panel_of(t).bytes, what, out);
+    if (l == AQ_LAYOUT_WIDE)
+        return aq_size_mul(n / (R * G), aq_wide_of(t).bytes, what, out);
     return aq_dtype_bytes(t, n, what, out);
 }
 
@@ -100,6 +102,10 @@ double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, cons
         aq_panel p = aq_panel_of(t);
         size_t n = (size_t)index[0], k = (size_t)index[1], blocks = (size_t)dim[1] / p.elements;
         return aq_panel_get(t, bytes + (n / R * blocks + k / p.elements) * p.bytes, (int)(n % R), (int)(k % p.elements));
+    }
+    if (l == AQ_LAYOUT_WIDE) {
+        size_t n = (size_t)index[0], k = (size_t)index[1], groups = (size_t)dim[1] / G;
+        return aq_wide_get(t, bytes + (n / R * groups + k / G) * aq_wide_of(t).bytes, (int)(n % R), (int)(k % G));
     }
     size_t at = row_major(dim, rank, index);
     if (l == AQ_LAYOUT_PLANES) { /* the block as a file has it */

@@ -58,13 +58,15 @@ static aq_status check_buf(const nest_check *c, const aq_nest_buf *b) {
     }
     if (t->block > 1 && (!b->type.rank || b->type.dim[b->type.rank - 1].sym || b->type.dim[b->type.rank - 1].k % t->block))
         REFUSE(c, "%s: the last axis of %s is ragged: expected a number, a multiple of %d", name, t->name, t->block);
-    int needs = b->layout == AQ_LAYOUT_PANEL || b->layout == AQ_LAYOUT_PLANES ? 2 : b->layout == AQ_LAYOUT_ROWS ? b->type.rank : 3;
+    int needs = b->layout == AQ_LAYOUT_PANEL || b->layout == AQ_LAYOUT_PLANES || b->layout == AQ_LAYOUT_WIDE ? 2 : b->layout == AQ_LAYOUT_ROWS ? b->type.rank : 3;
     if (b->layout < 0 || b->layout >= AQ_LAYOUT_COUNT || b->type.rank != needs || (b->layout != AQ_LAYOUT_ROWS && t->kind == AQ_KIND_ACT) ||
         (needs == 3 && b->layout != AQ_LAYOUT_ROWS && t->block > 1))
         REFUSE(c, "%s: layout %s does not hold rank %d of %s", name, b->layout < AQ_LAYOUT_COUNT ? aq_layout_name(b->layout) : "?",
                b->type.rank, t->name);
     if (b->layout == AQ_LAYOUT_PLANES && (b->type.dim[0].sym || (b->type.dtype != AQ_Q4_0 && b->type.dtype != AQ_Q4_1 && b->type.dtype != AQ_Q8_0)))
         REFUSE(c, "%s: planes of %s: expected q4_0, q4_1 or q8_0 of a size in numbers", name, t->name);
+    if (b->layout == AQ_LAYOUT_WIDE && (b->role != AQ_BUF_LOCAL || t->kind != AQ_KIND_WEIGHT))
+        REFUSE(c, "%s: wide blocks: expected a local buffer of a weight block type", name);
     if (b->layout == AQ_LAYOUT_PANEL && b->type.dim[1].sym)
         REFUSE(c, "%s: a panel's row has a symbolic size: expected a number", name);
     return AQ_OK;

@@ -21,6 +21,7 @@ typedef struct nest_check {
     aq_id loop[AQ_MAX_LOOPS];
     uint8_t ring_used[AQ_MAX_LOOPS]; /* by open loop: bit by buffer of its stages, set where a statement inside touches it */
     int depth;
+    int opens_blocks;     /* the store at hand is into a wide buffer: its expression may be a load of weight blocks */
 } nest_check;
 
 /* The innermost loop over `axis` at the walk's place, 0 if none. */

@@ -51,7 +51,7 @@ static aq_status check_place(nest_check *c, aq_id id, aq_id parent, int wide) {
         AQ_TRY(aq_check_touch(c, e->buf, 0));
     if (p && e->kind == AQ_EXPR_OP && (e->op == AQ_OP_dot || e->op == AQ_OP_quantize))
         REFUSE(c, "%s stands inside another expression: expected at its root", aq_op_of(e->op)->name);
-    if (aq_dtype_of(e->dtype)->block > 1 && e->kind == AQ_EXPR_LOAD &&
+    if (aq_dtype_of(e->dtype)->block > 1 && e->kind == AQ_EXPR_LOAD && (p || !c->opens_blocks) &&
         !(p && p->kind == AQ_EXPR_OP && (p->op == AQ_OP_dot || p->op == AQ_OP_cast)))
         REFUSE(c, "%s holds blocks: expected to be read by cast or dot", c->n->bufs.at[e->buf].name);
     if (e->kind == AQ_EXPR_TILE || e->kind == AQ_EXPR_PART) {
@@ -264,6 +264,23 @@ static aq_status check_quantized_store(const nest_check *c, const aq_stmt *s, co
     return AQ_OK;
 }
 
+/* Panels opened into local memory: whole groups of the same element's type. */
+static aq_status check_opened_store(const nest_check *c, const aq_stmt *s, const aq_expr *e) {
+    const aq_nest_buf *b = &c->n->bufs.at[s->buf], *from = e->kind == AQ_EXPR_LOAD ? &c->n->bufs.at[e->buf] : NULL;
+    aq_id to_axis, from_axis;
+    if (b->layout != AQ_LAYOUT_WIDE)
+        REFUSE(c, "store to %s: weight blocks are only read, or opened into a wide buffer", b->name);
+    if (!from || from->layout != AQ_LAYOUT_PANEL || from->type.dtype != b->type.dtype)
+        REFUSE(c, "store to %s: expected blocks of %s straight from a panel", b->name, aq_dtype_of(b->type.dtype)->name);
+    if (!aq_check_block_index(c, s->index[1], &to_axis) || !aq_check_block_index(c, e->in[1], &from_axis) || to_axis != from_axis ||
+        c->n->axes.at[to_axis].extent.sym || c->n->axes.at[to_axis].extent.k % 32 || c->n->axes.at[to_axis].limit)
+        REFUSE(c, "store to %s: the last subscripts do not run over whole blocks: expected one axis in steps of 32", b->name);
+    if (memchr(c->n->exprs.at[s->index[0]].axes, (int)to_axis, c->n->exprs.at[s->index[0]].n_axes) ||
+        memchr(c->n->exprs.at[e->in[0]].axes, (int)to_axis, c->n->exprs.at[e->in[0]].n_axes))
+        REFUSE(c, "store to %s: the axis of the blocks is in two subscripts", b->name);
+    return AQ_OK;
+}
+
 aq_status aq_check_store(nest_check *c, const aq_stmt *s) {
     const aq_nest_buf *b = &c->n->bufs.at[s->buf];
     AQ_TRY(aq_check_touch(c, s->buf, 1));
@@ -278,7 +295,9 @@ aq_status aq_check_store(nest_check *c, const aq_stmt *s) {
         for (int k = 0; k < x->n_axes; k++)
             named[x->axes[k]] = 1;
     }
+    c->opens_blocks = b->layout == AQ_LAYOUT_WIDE;
     AQ_TRY(aq_check_use(c, s->expr[0], 0));
+    c->opens_blocks = 0;
     const aq_expr *e = &c->n->exprs.at[s->expr[0]];
     if (is_dot(c, s->expr[0]))
         REFUSE(c, "store to %s: a dot: expected an accumulator to take it first", b->name);
@@ -299,7 +318,7 @@ aq_status aq_check_store(nest_check *c, const aq_stmt *s) {
             all[n_all++] = (uint8_t)a;
     AQ_TRY(check_size(c, b->name, all, n_all, 1));
     if (aq_dtype_of(b->type.dtype)->kind == AQ_KIND_WEIGHT)
-        REFUSE(c, "store to %s: weight blocks are only read", b->name);
+        return check_opened_store(c, s, e);
     if (aq_dtype_of(b->type.dtype)->kind == AQ_KIND_ACT || !is_number(c, s->expr[0]))
         return check_quantized_store(c, s, e);
     return AQ_OK;

@@ -126,7 +126,13 @@ static double half(const unsigned char *p) {
     return (double)aq_f16_to_f32(bits);
 }
 
-double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e) {
+/* Element e of row r: (q * step) * d + m. */
+typedef struct opened {
+    int q, step;
+    double d, m;
+} opened;
+
+static opened open_element(aq_dtype t, const unsigned char *block, int r, int e) {
     const aq_block *b = aq_block_of(t);
     const aq_panel l = aq_panel_of(t);
     const unsigned char *group = block + l.codes_at + e / AQ_GROUP * l.codes_step, *steps;
@@ -136,11 +142,51 @@ double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e) {
         if (bits)
             code |= (int)(word(group + l.field_at[i] + (n * bits / 8 * R + r) * 4) >> (8 * (e % 4) + bits * (n % (8 / bits))) & ((1u << bits) - 1)) << b->field[i].up;
     }
-    double d = half(block + l.d_at + 2 * r), m = l.m_at < 0 ? 0 : half(block + l.m_at + 2 * r);
+    opened o = {b->is_signed ? (signed char)code : code - b->zero, 1, half(block + l.d_at + 2 * r), l.m_at < 0 ? 0 : half(block + l.m_at + 2 * r)};
     steps = block + l.steps_at + e / (AQ_GROUP / b->halves) * l.steps_step + r;
     if (b->steps) {
-        d *= b->steps == AQ_STEPS_NIBBLES ? *steps & 15 : (signed char)*steps;
-        m *= -(double)(b->steps == AQ_STEPS_NIBBLES ? *steps >> 4 : b->steps == AQ_STEPS_SIX_MIN ? steps[R] : 0);
+        o.step = b->steps == AQ_STEPS_NIBBLES ? *steps & 15 : (signed char)*steps;
+        o.m *= -(double)(b->steps == AQ_STEPS_NIBBLES ? *steps >> 4 : b->steps == AQ_STEPS_SIX_MIN ? steps[R] : 0);
     }
-    return (double)(b->is_signed ? (signed char)code : code - b->zero) * d + m;
+    return o;
+}
+
+double aq_panel_get(aq_dtype t, const unsigned char *block, int r, int e) {
+    opened o = open_element(t, block, r, e);
+    return o.q * o.step * o.d + o.m;
+}
+
+/* ---- wide ---- */
+
+aq_wide aq_wide_of(aq_dtype t) {
+    const aq_block *b = aq_block_of(t);
+    int at = AQ_GROUP * R * 2, m = b->m_at >= 0 ? b->halves : 0;
+    return (aq_wide){(uint32_t)(at + 4 * R * (1 + m)), (int16_t)at, (int16_t)(m ? at + 4 * R : -1)};
+}
+
+/* The pair of elements b and b + 2 of a quad is one word, as in the words of a16. */
+static size_t wide_at(int r, int e) { return (size_t)((e / 4 * 2 + e % 2) * R + r) * 4 + (size_t)(e % 4 / 2) * 2; }
+
+void aq_wide_put(aq_dtype t, const unsigned char *panel, int group, int r, unsigned char *to) {
+    const aq_wide l = aq_wide_of(t);
+    for (int e = 0; e < AQ_GROUP; e++) {
+        opened o = open_element(t, panel, r, group * AQ_GROUP + e);
+        int16_t q = (int16_t)(o.q * o.step);
+        float d = (float)o.d, m = (float)o.m;
+        memcpy(to + wide_at(r, e), &q, 2);
+        memcpy(to + l.d_at + 4 * r, &d, 4);
+        if (l.m_at >= 0)
+            memcpy(to + l.m_at + e / (AQ_GROUP / aq_block_of(t)->halves) * 4 * R + 4 * r, &m, 4);
+    }
+}
+
+double aq_wide_get(aq_dtype t, const unsigned char *block, int r, int e) {
+    const aq_wide l = aq_wide_of(t);
+    int16_t q;
+    float d, m = 0;
+    memcpy(&q, block + wide_at(r, e), 2);
+    memcpy(&d, block + l.d_at + 4 * r, 4);
+    if (l.m_at >= 0)
+        memcpy(&m, block + l.m_at + e / (AQ_GROUP / aq_block_of(t)->halves) * 4 * R + 4 * r, 4);
+    return (double)q * (double)d + (double)m;
 }

@@ -107,7 +107,7 @@ static aq_status check_sym(const checker *c, const aq_plan_sym *s) {
 static aq_status check_weight(const checker *c, const aq_plan_weight *w) {
     AQ_TRY(name(c, "name", w->name));
     AQ_TRY(dtype(c, w->dtype));
-    DEMAND(w->layout < AQ_LAYOUT_COUNT && w->layout != AQ_LAYOUT_PLANES, "layout", w->layout, "the number of a layout that a CPU has");
+    DEMAND(w->layout < AQ_LAYOUT_COUNT && w->layout != AQ_LAYOUT_PLANES && w->layout != AQ_LAYOUT_WIDE, "layout", w->layout, "the number of a layout that a CPU has");
     DEMAND(w->rank >= 1 && w->rank <= AQ_PLAN_MAX_RANK, "rank", w->rank, "1 to 4");
     for (uint32_t i = 0; i < AQ_PLAN_MAX_RANK; i++)
         DEMAND(i < w->rank ? w->dim[i] > 0 && w->dim[i] <= MAX_K : w->dim[i] == 0, "dim", w->dim[i], "a positive size for each axis");
@@ -131,7 +131,7 @@ static aq_status check_weight(const checker *c, const aq_plan_weight *w) {
 
 static aq_status check_state(const checker *c, const aq_plan_state *s) {
     AQ_TRY(name(c, "name", s->name));
-    DEMAND(s->layout < AQ_LAYOUT_COUNT, "layout", s->layout, "the number of a layout");
+    DEMAND(s->layout < AQ_LAYOUT_COUNT && s->layout != AQ_LAYOUT_WIDE, "layout", s->layout, "the number of a layout");
     DEMAND(s->rank >= 1, "rank", s->rank, "1 to 4");
     AQ_TRY(dims(c, s->dtype, s->rank, s->dim));
     if (s->layout == AQ_LAYOUT_KV_ROWS || s->layout == AQ_LAYOUT_KV_PANEL) {

@@ -67,7 +67,7 @@ static aq_status weight(verifier *v, aq_names *names, uint32_t i) {
         !v->m->values.at[w->value].name || strcmp(v->m->values.at[w->value].name, w->name))
         return refuse(v, w->name, "a weight's value of the same name and row");
     const aq_type *t = &v->m->values.at[w->value].type;
-    if (!type_is_sound(v->m, t) || t->is_batch || (unsigned)w->layout >= AQ_LAYOUT_COUNT)
+    if (!type_is_sound(v->m, t) || t->is_batch || (unsigned)w->layout >= AQ_LAYOUT_COUNT || w->layout == AQ_LAYOUT_WIDE)
         return refuse(v, w->name, "a tensor's type and a layout");
     if (w->rotate_half && (w->head_dim < 2 || w->head_dim % 2 || !t->rank || t->dim[0].sym || t->dim[0].k % w->head_dim))
         return refuse(v, w->name, "an even head size that divides its rows");
@@ -80,7 +80,7 @@ static aq_status state(verifier *v, aq_names *names, uint32_t i) {
     if (!s->value || s->value >= v->m->values.n || v->m->values.at[s->value].kind != AQ_VALUE_STATE || v->m->values.at[s->value].state != i + 1)
         return refuse(v, s->name, "a state's value of its row");
     const aq_type *t = &v->m->values.at[s->value].type;
-    if (!type_is_sound(v->m, t) || t->is_batch || t->dtype == AQ_DTYPE_NONE || aq_dtype_of(t->dtype)->block > 1 || (unsigned)s->layout >= AQ_LAYOUT_COUNT)
+    if (!type_is_sound(v->m, t) || t->is_batch || t->dtype == AQ_DTYPE_NONE || aq_dtype_of(t->dtype)->block > 1 || (unsigned)s->layout >= AQ_LAYOUT_COUNT || s->layout == AQ_LAYOUT_WIDE)
         return refuse(v, s->name, "a plain tensor's type and a layout");
     return AQ_OK;
 }

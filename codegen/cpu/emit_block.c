@@ -16,12 +16,14 @@ static val at_bytes(emitter *e, val p, val bytes) {
     return e->l->BuildGEP2(e->b, e->i8, p, &bytes, 1, "");
 }
 
-/* q * d + m for elements from k on */
+/* q * step * d + m for elements from k on */
 static val scaled(emitter *e, const block_form *f, const block_place *p, val q, val k, int rows) {
     val j = shift64(e, k, f->halves == 2 ? 4 : 5);
     block_scale s = aq_emit_block_scale(e, f, p, j, rows);
-    q = aq_emit_f32(e, q);
     int lanes = lanes_of(e, q);
+    if (s.step)
+        q = e->l->BuildMul(e->b, q, aq_emit_splat(e, s.step, lanes), "");
+    q = aq_emit_f32(e, q);
     val d = aq_emit_splat(e, s.d, lanes);
     return s.m ? aq_emit_fma(e, q, d, aq_emit_splat(e, s.m, lanes)) : e->l->BuildFMul(e->b, q, d, "");
 }

@@ -5,11 +5,12 @@
 #include "codegen/cpu/emit.h"
 #include "ir/block.h"
 
-/* How a buffer keeps its blocks: as stored, or 16 rows of a panel. */
+/* How a buffer keeps its blocks: as stored, 16 rows of a panel, or 16 rows opened. */
 typedef struct block_form {
     const aq_block *rule; /* NULL: activations */
-    int is_panel;
+    int is_panel, is_wide;
     aq_panel panel;
+    aq_wide wide;
     int bytes, elements;  /* of a block */
     int halves;           /* scales of a group of 32 */
 } block_form;
@@ -22,17 +23,21 @@ typedef struct block_place {
 } block_place;
 block_place aq_emit_block_place(emitter *e, aq_id buf, const ix *index);
 
-/* Codes less zero of weights as i32: one, or `lanes` consecutive elements of a row from k on (within 16 that begin at a multiple of 16;
- * in a panel 8 or 16). */
+/* Codes less zero of weights as i32 (wide: times the step of d): one, or `lanes` consecutive elements of a row from k on (within 16 that begin at a multiple of 16;
+ * in a panel 8 or 16; wide any). */
 val aq_emit_row_codes(emitter *e, const block_form *f, const block_place *p, val k, int lanes);
-/* Address of the codes of the group of element p->k in a panel. */
+/* Address of the codes of the group of element p->k in a panel or wide block. */
 val aq_emit_codes_address(emitter *e, const block_form *f, const block_place *p);
 /* The codes of element k of all 16 rows of a panel. */
 val aq_emit_panel_codes(emitter *e, const block_form *f, const block_place *p, val k);
-/* d and m (NULL: none) of half `j` (i64) of a block; row constant with lanes = 16: of all rows of the panel. */
+/* Of half `j` (i64) of a block: an element is code * step * d + m. step: i32, NULL: 1; m: NULL: none. Row constant with lanes = 16: of all
+ * rows of the panel. */
 typedef struct block_scale {
-    val d, m;
+    val d, step, m;
 } block_scale;
 block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_place *p, val j, int lanes);
+
+/* A store of panel blocks into a wide buffer (emit_wide.c). */
+void aq_emit_open_store(emitter *e, const aq_stmt *s);
 
 #endif

@@ -7,8 +7,10 @@ block_form aq_emit_block_form(const aq_nest_buf *b) {
     if (info->kind != AQ_KIND_WEIGHT)
         return (block_form){.bytes = info->bytes, .elements = info->block, .halves = 1};
     block_form f = {.rule = aq_block_of(t), .is_panel = b->layout == AQ_LAYOUT_PANEL, .panel = aq_panel_of(t)};
-    f.bytes = f.is_panel ? (int)f.panel.bytes : info->bytes;
-    f.elements = info->block;
+    f.is_wide = b->layout == AQ_LAYOUT_WIDE;
+    f.wide = aq_wide_of(t);
+    f.bytes = f.is_panel ? (int)f.panel.bytes : f.is_wide ? (int)f.wide.bytes : info->bytes;
+    f.elements = f.is_wide ? AQ_GROUP : info->block;
     f.halves = f.rule->halves;
     return f;
 }
@@ -23,7 +25,7 @@ block_place aq_emit_block_place(emitter *e, aq_id buf, const ix *index) {
         row = aq_emit_ix_add(e, aq_emit_ix_mul(e, row, dim), index[i]);
     }
     block_place p = {.row = aq_emit_ix_const(0), .k = aq_emit_ix_mod(e, index[last], f.elements)};
-    if (b->layout == AQ_LAYOUT_PANEL) {
+    if (f.is_panel || f.is_wide) {
         p.row = aq_emit_ix_mod(e, row, AQ_PANEL_ROWS);
         row = aq_emit_ix_div(e, row, AQ_PANEL_ROWS);
     }
@@ -96,7 +98,7 @@ static val panel_codes(emitter *e, const block_form *f, val group, val k) {
 }
 
 val aq_emit_codes_address(emitter *e, const block_form *f, const block_place *p) {
-    return panel_codes(e, f, p->group, aq_emit_ix_scalar(e, p->k));
+    return f->is_wide ? p->group : panel_codes(e, f, p->group, aq_emit_ix_scalar(e, p->k));
 }
 
 /* Address of the 64 bytes (row 0) and the shift of the four elements 4 * quad .. of a field. */
@@ -123,7 +125,23 @@ static val panel_field(emitter *e, const aq_field *f, val field, const block_pla
     return bits_of(e, q, k64(e, 0), f->bits, f->up);
 }
 
+/* Elements of one row of a wide block, one after the other: pairs of them lie 64 bytes apart. */
+static val wide_codes(emitter *e, const block_place *p, val k, int lanes) {
+    val row = times64(e, aq_emit_ix_scalar(e, p->row), 4), q = lanes ? e->l->GetUndef(wide(e, e->i32, lanes)) : NULL;
+    for (int i = 0; i < (lanes ? lanes : 1); i++) {
+        val at = and64(e, e->l->BuildAdd(e->b, k, k64(e, i), ""), AQ_GROUP - 1);
+        val word = e->l->BuildAdd(e->b, times64(e, shift64(e, at, 2), 2), and64(e, at, 1), "");
+        word = e->l->BuildAdd(e->b, times64(e, word, 64), times64(e, and64(e, shift64(e, at, 1), 1), 2), "");
+        val one = aq_emit_load_at(e, e->i16, at_bytes(e, p->group, e->l->BuildAdd(e->b, word, row, "")), 2);
+        one = e->l->BuildSExt(e->b, one, e->i32, "");
+        q = lanes ? e->l->BuildInsertElement(e->b, q, one, k64(e, i), "") : one;
+    }
+    return q;
+}
+
 val aq_emit_row_codes(emitter *e, const block_form *f, const block_place *p, val k, int lanes) {
+    if (f->is_wide)
+        return wide_codes(e, p, k, lanes);
     val q = NULL, codes = f->is_panel ? panel_codes(e, f, p->group, k) : NULL;
     for (int i = 0; i < 2; i++) {
         const aq_field *field = &f->rule->field[i];
@@ -199,9 +217,23 @@ static void panel_steps(emitter *e, const block_form *f, const block_place *p, v
         *minus = bytes_as_i32(e, aq_emit_step_address(e, at, AQ_PANEL_ROWS), lanes, 0);
 }
 
+static block_scale wide_scale(emitter *e, const block_form *f, const block_place *p, val j, int lanes) {
+    val base = lanes ? p->group : at_bytes(e, p->group, times64(e, aq_emit_ix_scalar(e, p->row), 4));
+    block_scale s = {.d = aq_emit_load_at(e, wide(e, e->f32, lanes), aq_emit_step_address(e, base, f->wide.d_at), 4)};
+    if (f->wide.m_at >= 0) {
+        val at = aq_emit_step_address(e, base, f->wide.m_at);
+        if (f->halves == 2)
+            at = at_bytes(e, at, times64(e, and64(e, j, 1), 64));
+        s.m = aq_emit_load_at(e, wide(e, e->f32, lanes), at, 4);
+    }
+    return s;
+}
+
 block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_place *p, val j, int lanes) {
+    if (f->is_wide)
+        return wide_scale(e, f, p, j, lanes);
     int m_at = f->is_panel ? f->panel.m_at : f->rule->m_at;
-    val base = aq_emit_step_address(e, p->group, f->is_panel ? f->panel.d_at : f->rule->d_at), step, minus;
+    val base = aq_emit_step_address(e, p->group, f->is_panel ? f->panel.d_at : f->rule->d_at), minus;
     if (f->is_panel && !lanes)
         base = at_bytes(e, base, times64(e, aq_emit_ix_scalar(e, p->row), 2));
     block_scale s = {.d = half_at(e, base, lanes)};
@@ -210,10 +242,9 @@ block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_pla
     if (!f->rule->steps)
         return s;
     if (f->is_panel)
-        panel_steps(e, f, p, j, lanes, &step, &minus);
+        panel_steps(e, f, p, j, lanes, &s.step, &minus);
     else
-        stored_steps(e, f, p->group, j, &step, &minus);
-    s.d = e->l->BuildFMul(e->b, s.d, aq_emit_f32(e, step), "");
+        stored_steps(e, f, p->group, j, &s.step, &minus);
     if (s.m) {
         minus = e->l->BuildSub(e->b, e->l->ConstNull(e->l->TypeOf(minus)), minus, "");
         s.m = e->l->BuildFMul(e->b, s.m, aq_emit_f32(e, minus), "");

@@ -1,11 +1,12 @@
-/* emit_dot.c: dots of a weight block type with quantised activations: for each group of 32 (each half of it that has a scale of its own)
- * the exact integer dot product, then acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc).
+/* emit_dot.c: dots of a weight block type with quantised activations: for each group of 32 the exact integer dot product (of a K type, its
+ * integers times their steps), then acc = fma(float(idot), d_w * d_a, acc), and for a type with an offset acc = fma(m_w, s_a, acc): nest.h.
  *
  * The fast form has lanes along the 16 rows of a panel: one 64-byte load holds four bytes of each row; shifts and masks make pairs of
  * 16-bit (or quads of 8-bit) integers that meet the spread word of the activations in vpdpwssd (vpdpbusd). Each weight is unpacked once for
- * all rows of the tile. What a type takes off its quants (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by
- * starting the integer sum at -zero * (sum of the activation's integers), which is s / d, exactly. Any other shape goes lane by lane
- * (emit_dot_lanes.c). */
+ * all rows of the tile; from wide blocks in local memory (emit_wide.c), once for all tiles of a work item. What a type takes off its quants
+ * (8 of q4_0; 128 where signed bytes go through the unsigned operand) is put back by starting the integer sum at -zero * (sum of the
+ * activation's integers), which is s / d, exactly. Steps multiply a half's sum of panels and the integers of wide blocks: the same number.
+ * Any other shape goes lane by lane (emit_dot_lanes.c). */
 #include "codegen/cpu/emit_dot.h"
 
 #include <float.h>
@@ -35,7 +36,8 @@ val aq_emit_half_sum(emitter *e, aq_dtype t, val group, int half) {
 
 /* --- the fast form --------------------------------------------------------------------------------------------------------------- */
 
-/* The halves of a group that have scales of their own are done one after the other: [first, end) are the quads of half h. */
+/* The halves of a group that have steps of their own are done one after the other: [first, end) are the quads of half h. Where the steps are
+ * in the integers already, the group is one part unless its sum could leave 32 bits. */
 typedef struct part {
     int h, halves, first, end;
 } part;
@@ -47,39 +49,65 @@ static val act_sum(emitter *e, dots *d, const part *part, int i) {
     return d->isum[i];
 }
 
-/* d * (sum of the integers), which is `s` of the block for a whole one. */
-static val act_total(emitter *e, dots *d, const part *part, int i, val da) {
-    if (part->halves == 1)
+static int n_parts(const side *w) {
+    return w->form.is_wide && !aq_block_sums_halves(w->form.rule) ? 1 : w->form.halves;
+}
+
+/* d * (sum of the integers) of half h of `halves`, which is `s` of the block for a whole one. */
+static val act_total(emitter *e, dots *d, int halves, int h, int i, val da) {
+    if (halves == 1)
         return aq_emit_load_at(e, e->f32, aq_emit_step_address(e, d->a.place[i].group, 4), 4);
-    return e->l->BuildFMul(e->b, da, aq_emit_f32(e, act_sum(e, d, part, i)), "");
+    return e->l->BuildFMul(e->b, da, aq_emit_f32(e, aq_emit_half_sum(e, d->a.dtype, d->a.place[i].group, h)), "");
 }
 
-/* Number of the part among those of the block that have scales. */
-static val scale_number(emitter *e, const side *w, const part *part) {
+/* Number of half h among those of the block that have steps. */
+static val scale_number(emitter *e, const side *w, int h) {
     val g = e->l->BuildLShr(e->b, aq_emit_ix_scalar(e, w->place[0].k), k64(e, 5), "");
-    if (part->halves == 1)
+    if (w->form.halves == 1)
         return g;
-    return e->l->BuildAdd(e->b, e->l->BuildShl(e->b, g, k64(e, 1), ""), k64(e, part->h), "");
+    return e->l->BuildAdd(e->b, e->l->BuildShl(e->b, g, k64(e, 1), ""), k64(e, h), "");
 }
 
-static void scale_and_add(emitter *e, dots *d, const part *part, val yes) {
-    block_scale w[MAX_SIDES];
-    val da[MAX_SIDES], sa[MAX_SIDES], j = scale_number(e, &d->w, part);
+val aq_emit_half_taken(emitter *e, val whole, val sum, val step, int by_halves) {
+    if (step)
+        sum = e->l->BuildMul(e->b, sum, step, "");
+    if (by_halves)
+        sum = aq_emit_f32(e, sum);
+    return !whole ? sum : by_halves ? e->l->BuildFAdd(e->b, whole, sum, "") : e->l->BuildAdd(e->b, whole, sum, "");
+}
+
+/* The chains of a part are through. */
+static void take_part(emitter *e, dots *d, const part *part) {
+    val step[MAX_SIDES], j = scale_number(e, &d->w, part->h);
     for (int i = 0; i < d->w.n; i++)
-        w[i] = aq_emit_block_scale(e, &d->w.form, &d->w.place[i], j, 16);
-    for (int i = 0; i < d->a.n; i++) {
-        val one = aq_emit_load_at(e, e->f32, d->a.place[i].group, 4);
-        da[i] = aq_emit_splat(e, one, 16);
-        sa[i] = w[0].m ? aq_emit_splat(e, act_total(e, d, part, i, one), 16) : NULL;
-    }
+        step[i] = d->w.form.rule->steps ? aq_emit_block_scale(e, &d->w.form, &d->w.place[i], j, 16).step : NULL;
     for (int c = 0; c < d->components; c++) {
         val sum = d->sum[c][0];
         for (int i = 1; i < d->parts; i++)
             sum = e->l->BuildAdd(e->b, sum, d->sum[c][i], "");
+        d->whole[c] = aq_emit_half_taken(e, part->h ? d->whole[c] : NULL, sum, step[d->w_of[c]], aq_block_sums_halves(d->w.form.rule));
+    }
+}
+
+/* acc + whole * (d_w * d_a), and for each half with an m: + m * s_a */
+static void scale_and_add(emitter *e, dots *d, val yes) {
+    int halves = d->w.form.halves;
+    block_scale w[MAX_SIDES][2];
+    val da[MAX_SIDES], sa[MAX_SIDES][2];
+    for (int i = 0; i < d->w.n; i++)
+        for (int h = 0; h < halves; h++)
+            w[i][h] = aq_emit_block_scale(e, &d->w.form, &d->w.place[i], scale_number(e, &d->w, h), 16);
+    for (int i = 0; i < d->a.n; i++) {
+        val one = aq_emit_load_at(e, e->f32, d->a.place[i].group, 4);
+        da[i] = aq_emit_splat(e, one, 16);
+        for (int h = 0; h < halves; h++)
+            sa[i][h] = w[0][h].m ? aq_emit_splat(e, act_total(e, d, halves, h, i, one), 16) : NULL;
+    }
+    for (int c = 0; c < d->components; c++) {
         int at = d->w_of[c], a = d->a_of[c];
-        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, w[at].d, da[a], ""), old);
-        if (w[at].m)
-            r = aq_emit_fma(e, w[at].m, sa[a], r);
+        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, d->whole[c]), e->l->BuildFMul(e->b, w[at][0].d, da[a], ""), old);
+        for (int h = 0; h < halves && w[at][h].m; h++)
+            r = aq_emit_fma(e, w[at][h].m, sa[a][h], r);
         d->state->at[c] = yes ? e->l->BuildSelect(e->b, yes, r, old, "") : r;
     }
 }
@@ -106,7 +134,7 @@ static void add_piece(emitter *e, dots *d, const dot_plan *p, val (*word)[WORDS]
     for (int a = 0; a < d->a.n; a++)
         act[a] = aq_emit_spread_act(e, &d->a, p, a, n, half);
     for (int w = 0; w < d->w.n; w++) {
-        val piece = aq_emit_piece(e, &d->w, p, word[w], n, half);
+        val piece = d->w.form.is_wide ? aq_emit_wide_piece(e, &d->w, w, n, half) : aq_emit_piece(e, &d->w, p, word[w], n, half);
         for (int c = 0; c < d->components; c++) {
             if (d->w_of[c] != w)
                 continue;
@@ -116,19 +144,9 @@ static void add_piece(emitter *e, dots *d, const dot_plan *p, val (*word)[WORDS]
     }
 }
 
-/* The words of quad n, where they are not those of the quad before. */
-static void load_words(emitter *e, const side *w, int n, int is_first, val (*word)[WORDS]) {
-    for (int i = 0; i < w->n; i++)
-        for (int k = 0; k < 2; k++) {
-            int bits = w->form.rule->field[k].bits;
-            if (bits && (is_first || n % (8 / bits) == 0))
-                word[i][k] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, w->codes[i], w->form.panel.field_at[k] + n * bits / 8 * 64), 4);
-        }
-}
-
 /* One group of n dots of the same types, quad by quad side by side: an activation that they share is spread once and soon done with. */
 static void fast_blocks(emitter *e, dots **d, int n, val yes) {
-    int all = 0, halves = d[0]->w.form.halves;
+    int all = 0, halves = n_parts(&d[0]->w);
     for (int k = 0; k < n; k++)
         all += d[k]->components;
     for (int h = 0; h < halves; h++) {
@@ -139,14 +157,17 @@ static void fast_blocks(emitter *e, dots **d, int n, val yes) {
             p = start_sums(e, d[k], &part, all);
         for (int q = part.first; q < part.end; q++) {
             for (int k = 0; k < n; k++)
-                load_words(e, &d[k]->w, q, q == part.first, word[k]);
+                for (int i = 0; i < d[k]->w.n; i++)
+                    aq_emit_load_words(e, &d[k]->w, i, q, q == part.first, word[k][i]);
             for (int half = 0; half < (p.quads ? 1 : 2); half++)
                 for (int k = 0; k < n; k++)
                     add_piece(e, d[k], &p, word[k], q, half);
         }
         for (int k = 0; k < n; k++)
-            scale_and_add(e, d[k], &part, yes);
+            take_part(e, d[k], &part);
     }
+    for (int k = 0; k < n; k++)
+        scale_and_add(e, d[k], yes);
 }
 
 /* --- the statement --------------------------------------------------------------------------------------------------------------- */
@@ -180,7 +201,7 @@ static int place_side(emitter *e, side *s, int rows) {
         block_place p = aq_emit_block_place(e, s->buf, index);
         if (!p.group)
             return 0;
-        if (s->form.is_panel)
+        if (s->form.is_panel || s->form.is_wide)
             s->codes[at] = aq_emit_codes_address(e, &s->form, &p);
         s->place[at++] = p;
     }
@@ -196,7 +217,7 @@ static int position(const emitter *e, const side *s) {
 
 static int is_fast(emitter *e, dots *d) {
     aq_id axis = aq_emit_lane_axis(e, d->t->axes, d->t->n_axes);
-    if (!axis || e->cover[axis].lanes != 16 || e->n->bufs.at[d->w.buf].layout != AQ_LAYOUT_PANEL || d->state->n_values > 256)
+    if (!axis || e->cover[axis].lanes != 16 || (!d->w.form.is_panel && !d->w.form.is_wide) || d->state->n_values > 256)
         return 0;
     e->lanes = 16;
     return place_side(e, &d->w, 1) && place_side(e, &d->a, 0);
@@ -274,7 +295,7 @@ int aq_emit_block_dots(emitter *e, aq_id first) {
             return 0;
         d[n] = open_dots(e, s);
         if (!d[n] || d[n]->reduced.n != 1 || e->cover[d[n]->along].step != 32 || e->cover[d[n]->along].end ||
-            d[n]->w.dtype != d[0]->w.dtype || d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
+            d[n]->w.dtype != d[0]->w.dtype || d[n]->w.form.is_wide != d[0]->w.form.is_wide || d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
             return 0;
         e->at[d[n]->along] = 0;
         pair_sides(e, d[n]);

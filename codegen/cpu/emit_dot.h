@@ -24,6 +24,7 @@ typedef struct dots {
     int parts;             /* chains of integer sums of one component */
     val sum[256][MAX_PARTS];
     val isum[MAX_SIDES];   /* sums of the activations' integers, where made */
+    val whole[256];        /* what the parts of the group before gave */
     axes_set reduced;
     aq_id along;           /* the axis of the blocks */
 } dots;
@@ -42,12 +43,19 @@ typedef struct dot_plan {
 } dot_plan;
 
 dot_plan aq_emit_dot_plan(const emitter *e, const side *w, const side *a);
+/* The words of quad n of position i of a side in panels, where they are not those of the quad before. */
+void aq_emit_load_words(emitter *e, const side *w, int i, int n, int is_first, val *word);
+/* Piece `half` of quad n of position i of a wide side. */
+val aq_emit_wide_piece(emitter *e, const side *w, int i, int n, int half);
 /* Piece `half` of quad n from the words that hold it; half 0 comes first. */
 val aq_emit_piece(emitter *e, const side *w, const dot_plan *p, val *word, int n, int half);
 /* The activations that meet it, the same in all lanes. */
 val aq_emit_spread_act(emitter *e, const side *a, const dot_plan *p, int position, int n, int half);
 /* acc (NULL: 0) + their products */
 val aq_emit_dot_add(emitter *e, const dot_plan *p, val acc, val piece, val act);
+
+/* `whole` (NULL: nothing yet) and the sum of a part of a group, times its step (NULL: 1): an i32, or by halves an f32. */
+val aq_emit_half_taken(emitter *e, val whole, val sum, val step, int by_halves);
 
 /* Sum of the integers of half of an activation block, i32. */
 val aq_emit_half_sum(emitter *e, aq_dtype t, val group, int half);

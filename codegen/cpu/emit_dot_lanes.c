@@ -33,19 +33,23 @@ static val row_acts(emitter *e, const side *a, val group) {
 static val one_lane(emitter *e, const dots *d, const block_place *w, const block_place *a, val acc) {
     val k = aq_emit_ix_scalar(e, w->k), x = row_weights(e, &d->w, w, k), y = e->l->BuildSExt(e->b, row_acts(e, &d->a, a->group), wide(e, e->i32, 32), "");
     val product = e->l->BuildMul(e->b, x, y, ""), da = aq_emit_load_at(e, e->f32, a->group, 4);
-    int halves = d->w.form.halves;
+    int halves = d->w.form.halves, by_halves = aq_block_sums_halves(d->w.form.rule);
+    val whole = NULL, dw = NULL, m[2];
     for (int h = 0; h < halves; h++) {
         val of = halves == 1 ? product : aq_emit_half_of(e, product, h);
         typ t = e->l->TypeOf(of);
         val sum = aq_emit_intrinsic(e, "llvm.vector.reduce.add", &t, 1, &of, 1);
         val j = e->l->BuildAdd(e->b, e->l->BuildLShr(e->b, k, k64(e, halves == 1 ? 5 : 4), ""), k64(e, h), "");
         block_scale s = aq_emit_block_scale(e, &d->w.form, w, j, 0);
-        acc = aq_emit_fma(e, aq_emit_f32(e, sum), e->l->BuildFMul(e->b, s.d, da, ""), acc);
-        if (!s.m)
-            continue;
+        dw = s.d;
+        m[h] = s.m;
+        whole = aq_emit_half_taken(e, whole, sum, s.step, by_halves);
+    }
+    acc = aq_emit_fma(e, aq_emit_f32(e, whole), e->l->BuildFMul(e->b, dw, da, ""), acc);
+    for (int h = 0; h < halves && m[h]; h++) {
         val total = halves == 1 ? aq_emit_load_at(e, e->f32, aq_emit_step_address(e, a->group, 4), 4)
                                 : e->l->BuildFMul(e->b, da, aq_emit_f32(e, aq_emit_half_sum(e, d->a.dtype, a->group, h)), "");
-        acc = aq_emit_fma(e, s.m, total, acc);
+        acc = aq_emit_fma(e, m[h], total, acc);
     }
     return acc;
 }

@@ -66,6 +66,8 @@ static val shift_words(emitter *e, val v, int left, int right) {
 
 dot_plan aq_emit_dot_plan(const emitter *e, const side *w, const side *a) {
     const aq_block *r = w->form.rule;
+    if (w->form.is_wide) /* pairs of 16 bits, whatever they meet */
+        return (dot_plan){.widen_act = a->dtype == AQ_A8};
     if (a->dtype == AQ_A16) {
         int each = a->n > 2 * w->n; /* 10 scalar instructions a row against 16 vector ones a panel */
         return (dot_plan){.zero = each ? 0 : r->zero, .take_off = each ? r->zero : 0};
@@ -120,6 +122,18 @@ val aq_emit_piece(emitter *e, const side *w, const dot_plan *p, val *word, int n
     v = aq_emit_as_lanes(e, v, e->i16, 32);
     v = e->l->BuildSub(e->b, v, aq_emit_splat(e, e->l->ConstInt(e->i16, (unsigned)p->take_off, 0), 32), "");
     return aq_emit_as_lanes(e, v, e->i32, 16);
+}
+
+void aq_emit_load_words(emitter *e, const side *w, int i, int n, int is_first, val *word) {
+    for (int k = 0; k < 2 && !w->form.is_wide; k++) {
+        int bits = w->form.rule->field[k].bits;
+        if (bits && (is_first || n % (8 / bits) == 0))
+            word[k] = aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, w->codes[i], w->form.panel.field_at[k] + n * bits / 8 * 64), 4);
+    }
+}
+
+val aq_emit_wide_piece(emitter *e, const side *w, int i, int n, int half) {
+    return aq_emit_load_at(e, wide(e, e->i32, 16), aq_emit_step_address(e, w->codes[i], (2 * n + half) * 64), 4);
 }
 
 val aq_emit_spread_act(emitter *e, const side *a, const dot_plan *p, int position, int n, int half) {

@@ -1,6 +1,6 @@
 /* emit_store.c: stores to plain types. All elements of a tile are stored from registers, but where an axis has three or more rows the tile
  * goes through the stack and a loop takes row by row: the code of a rotation, of silu or of a scattered column is there once. */
-#include "codegen/cpu/emit.h"
+#include "codegen/cpu/emit_block.h"
 
 #include <string.h>
 
@@ -232,6 +232,10 @@ static void store_rows(emitter *e, const aq_stmt *s, axes_set set, aq_id axis) {
 }
 
 void aq_emit_store_stmt(emitter *e, const aq_stmt *s) {
+    if (e->n->bufs.at[s->buf].layout == AQ_LAYOUT_WIDE) {
+        aq_emit_open_store(e, s);
+        return;
+    }
     if (aq_dtype_of(e->n->bufs.at[s->buf].type.dtype)->block > 1) {
         aq_emit_quantize_store(e, s);
         return;

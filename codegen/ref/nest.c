@@ -7,6 +7,7 @@
  * Cost: about 50 ns an expression and element. Arithmetic of expressions is in nest_expr.c. */
 #include "codegen/ref/nest.h"
 
+#include "ir/block.h"
 #include "ir/memory.h"
 #include "ir/random.h"
 
@@ -188,6 +189,27 @@ static aq_status store_block(aq_ref_nest *r, const aq_stmt *s, uint8_t axis) {
     return r->status;
 }
 
+/* A group of panel blocks into wide ones. */
+static aq_status open_blocks(aq_ref_nest *r, const aq_stmt *s, uint8_t axis) {
+    const aq_expr *e = &r->n->exprs.at[s->expr[0]];
+    aq_dtype t = r->n->bufs.at[s->buf].type.dtype;
+    const aq_panel p = aq_panel_of(t);
+    int64_t from[AQ_MAX_RANK], to[AQ_MAX_RANK], start = r->at[axis];
+    if (r->hi[axis] - start < AQ_GROUP || start % AQ_GROUP)
+        return aq_fail(AQ_CHECK_FAILED, r->n->name, "a store of %s cuts a block at element %lld", r->n->bufs.at[s->buf].name, (long long)start);
+    AQ_TRY(aq_ref_nest_index(r, e->buf, e->in, e->n_in, from, NULL));
+    AQ_TRY(aq_ref_nest_index(r, s->buf, s->index, s->n_index, to, NULL));
+    r->at[axis] = start + AQ_GROUP - 1;
+    int64_t block = from[0] / AQ_PANEL_ROWS * (r->dim[e->buf][1] / p.elements) + from[1] / p.elements;
+    int64_t wide = to[0] / AQ_PANEL_ROWS * (r->dim[s->buf][1] / AQ_GROUP) + to[1] / AQ_GROUP;
+    if (from[0] % AQ_PANEL_ROWS != to[0] % AQ_PANEL_ROWS)
+        return aq_fail(AQ_CHECK_FAILED, r->n->name, "row %lld of a panel goes to row %lld of %s: expected the same place in 16 rows",
+                       (long long)from[0], (long long)to[0], r->n->bufs.at[s->buf].name);
+    aq_wide_put(t, (const unsigned char *)r->buf[e->buf] + block * p.bytes, (int)(from[1] % p.elements / AQ_GROUP), (int)(to[0] % AQ_PANEL_ROWS),
+                (unsigned char *)r->buf[s->buf] + wide * aq_wide_of(t).bytes);
+    return r->status;
+}
+
 static aq_status run_store(aq_ref_nest *r, const aq_stmt *s) {
     const aq_nest_buf *b = &r->n->bufs.at[s->buf];
     uint8_t axes[AQ_MAX_TILE_AXES * (AQ_MAX_RANK + 1)], block = 0;
@@ -205,7 +227,7 @@ static aq_status run_store(aq_ref_nest *r, const aq_stmt *s) {
     do {
         int64_t index[AQ_MAX_RANK];
         if (block) {
-            AQ_TRY(store_block(r, s, block));
+            AQ_TRY(b->layout == AQ_LAYOUT_WIDE ? open_blocks(r, s, block) : store_block(r, s, block));
             continue;
         }
         AQ_TRY(aq_ref_nest_index(r, s->buf, s->index, s->n_index, index, NULL));

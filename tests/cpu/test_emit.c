@@ -73,6 +73,85 @@ static void block_dots(void **state) {
         block_dot(all_weights[w], "panel", "a8", "32 lanes 16", w % 2 ? 6 : 1);
     }
 }
+/* Wide blocks in local memory, met by dots and read through a cast. */
+static void opened_dots(void **state) {
+    (void)state;
+    char text[1024];
+    for (int i = 0; i < 2 * N_WEIGHTS; i++) {
+        const char *w = all_weights[i / 2];
+        int d = several(w);
+        snprintf(text, sizeof text,
+                 "nest b(in %%x: %s[T, %d], in @w: %s[40, %d] panel, out %%y: f32[T, 40], out %%z: f32[40, %d], local %%l: %s[32, %d] wide) { axis t: T, n: 40, d: %d\n"
+                 "phase { tiles n by 32 lanes 16 { for d by %d { store %%l[imod(n, 32), d] = @w[n, d] }\n"
+                 "  for d by 4 { store %%z[n, d] = cast(%%l[imod(n, 32), d]) {dtype=f32} }\n"
+                 "  for t by %d { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], %%l[imod(n, 32), d]) } store %%y[t, n] = %%a } } } }",
+                 i % 2 ? "a8" : "a16", d, w, d, d, w, d, d, i % 3 ? 32 : 64, i % 4 < 2 ? 6 : 1);
+        at_edges(text, 8, 1e-6);
+    }
+}
+
+static void ones(kernel *k) { /* the largest integers everywhere: 32767, and codes and steps of -32 and -128 */
+    unsigned char *x = k->at[0], *w = k->at[1];
+    float one[32];
+    for (int i = 0; i < 32; i++)
+        one[i] = 1;
+    for (size_t at = 0; at < k->bytes[0]; at += 72)
+        aq_dtype_encode_f32(AQ_A16, one, 32, x + at);
+    memset(w, 0, k->bytes[1]);
+    const uint16_t half = 0x1400; /* 2^-10 */
+    for (size_t at = 0; at < k->bytes[1]; at += 3392) {
+        for (int r = 0; r < 16; r++)
+            memcpy(w + at + 2 * r, &half, 2);
+        memset(w + at + 64, 0x80, 256); /* steps; codes are 0, less 32 */
+    }
+}
+
+/* Sums of q6_k that would leave 32 bits if a group were one. */
+static void largest_sums(void **state) {
+    (void)state;
+    static const int64_t T[] = {1, 7, 0};
+    for (int i = 0; i < 2; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "nest b(in %%x: a16[T, 256], in @w: q6_k[40, 256] panel, out %%y: f32[T, 40], local %%l: q6_k[32, 256] wide) { axis t: T, n: 40, d: 256\n"
+                 "phase { tiles n by 32 lanes 16 { for d by 32 { store %%l[imod(n, 32), d] = @w[n, d] }\n"
+                 "  for t by 6 { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], %s) } store %%y[t, n] = %%a } } } }",
+                 i ? "%l[imod(n, 32), d]" : "@w[n, d]");
+        check_nest_at(text, T, 8, 1e-6, ones);
+    }
+}
+
+/* What the chain of forms rests on: a token alone takes panels, many take wide blocks, and the bits are the same. */
+static void opened_blocks_give_the_bits_of_panels(void **state) {
+    (void)state;
+    for (int w = 0; w < N_WEIGHTS; w++) {
+        void *y[2] = {NULL, NULL};
+        size_t bytes = 0;
+        for (int i = 0; i < 2; i++) {
+            char text[1024];
+            int d = 2 * several(all_weights[w]);
+            kernel k;
+            snprintf(text, sizeof text,
+                     "nest b(in %%x: a16[T, %d], in @w: %s[48, %d] panel, out %%y: f32[T, 48], local %%l: %s[32, %d] wide) { axis t: T, n: 48, d: %d\n"
+                     "phase { tiles n by 32 lanes 16 { for d by 32 { store %%l[imod(n, 32), d] = @w[n, d] }\n"
+                     "  for t by %d { acc %%a sum [t, n] for d by 32 { %%a += dot(%%x[t, d], %s) } store %%y[t, n] = %%a } } } }",
+                     d, all_weights[w], d, all_weights[w], d, d, i ? 6 : 1, i ? "%l[imod(n, 32), d]" : "@w[n, d]");
+            kernel_open(&k, text, 13);
+            kernel_fill(&k, 7, 8);
+            kernel_compile(&k, "cpu");
+            kernel_run(&k, k.at);
+            bytes = k.bytes[2];
+            OK(aq_mem_alloc(bytes, &y[i]));
+            memcpy(y[i], k.at[2], bytes);
+            kernel_close(&k);
+        }
+        if (memcmp(y[0], y[1], bytes) != 0)
+            fail_msg("%s: wide blocks do not give the bits of panels", all_weights[w]);
+        aq_mem_free(y[0]);
+        aq_mem_free(y[1]);
+    }
+}
+
 static void block_dots_lane_by_lane(void **state) {
     (void)state;
     block_dot("q4_1", "", "a16", "8 lanes 8", 6);
@@ -291,6 +370,9 @@ int main(void) {
         cmocka_unit_test(quantised),
         cmocka_unit_test(dequantised),
         cmocka_unit_test(block_dots_lane_by_lane),
+        cmocka_unit_test(opened_dots),
+        cmocka_unit_test(largest_sums),
+        cmocka_unit_test(opened_blocks_give_the_bits_of_panels),
         cmocka_unit_test(rotated),
         cmocka_unit_test(monoids),
         cmocka_unit_test(attention),

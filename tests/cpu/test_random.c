@@ -128,18 +128,24 @@ static void write_blocks(writer *w) {
     int two = below(w, 3) == 0;
     const char *act = ONE_OF(w, "a16", "a8"), *layout = ONE_OF(w, "panel", "panel", "");
     add(w,
-        "nest b(in %%x: f32[T, %d], in @w: %s[%d, %d] %s, in @v: %s[%d, %d] %s, out %%y: f32[T, %d], scratch %%q: %s[T, %d]) { axis t: T, "
-        "n: %d, d: %d\n",
-        K, weight, N, K, layout, weight, N, K, layout, N, act, K, N, K);
+        "nest b(in %%x: f32[T, %d], in @w: %s[%d, %d] %s, in @v: %s[%d, %d] %s, out %%y: f32[T, %d], scratch %%q: %s[T, %d], "
+        "local %%l: %s[48, %d] wide) { axis t: T, n: %d, d: %d\n",
+        K, weight, N, K, layout, weight, N, K, layout, N, act, K, weight, K, N, K);
     add(w, "phase { tiles t by %d { tiles d by %d lanes 16 { store %%q[t, d] = quantize(mul(%%x[t, d], 0.7)) {dtype=%s} } } }\n",
         between(w, 1, 3), 32 * between(w, 1, 2), act);
     add(w, "phase { tiles t by %d { tiles n ", 6 * between(w, 1, 3));
-    if (below(w, 3))
-        add(w, "by %d lanes 16", 16 * between(w, 1, 3));
+    int rows = below(w, 3) ? 16 * between(w, 1, 3) : 0;
+    if (rows)
+        add(w, "by %d lanes 16", rows);
     else
         add_step(w, below(w, 2), 0);
-    add(w, " { for t by %d { acc %%a sum [t, n] acc %%b sum [t, n] for d by %d { %%a += dot(%%q[t, d], @w[n, d])", between(w, 1, 6),
-        32 * between(w, 1, 2));
+    int opened = rows && !strcmp(layout, "panel") && below(w, 2); /* one of the two through local memory */
+    if (opened)
+        add(w, " { for d by %d { store %%l[imod(n, %d), d] = @w[n, d] }", 32 * between(w, 1, 2), rows);
+    else
+        add(w, " {");
+    add(w, " for t by %d { acc %%a sum [t, n] acc %%b sum [t, n] for d by %d { %%a += dot(%%q[t, d], ", between(w, 1, 6), 32 * between(w, 1, 2));
+    add(w, opened ? "%%l[imod(n, %d), d])" : "@w[n, d])", rows);
     add(w, two ? " %%b += dot(%%q[t, d], @v[n, d]) }" : " }");
     add(w, " store %%y[t, n] = add(%%a, %%b) } } } } }");
 }

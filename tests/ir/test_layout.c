@@ -1,4 +1,5 @@
 /* test_layout.c: the layouts of weights and caches: the fast packer writes the bytes that the definition reads. */
+#include "ir/block.h"
 #include "ir/layout.h"
 #include "ir/memory.h"
 #include "ir/random.h"
@@ -57,6 +58,33 @@ static void check_panel(aq_dtype t, int64_t n, int64_t k, int64_t head, uint64_t
         }
     aq_mem_free(rows);
     aq_mem_free(panel);
+}
+
+static void wide_blocks_hold_what_panels_hold(void **state) {
+    (void)state;
+    for (size_t i = 6; i < sizeof panel_types / sizeof *panel_types; i++) {
+        aq_dtype t = panel_types[i];
+        int64_t k = aq_dtype_of(t)->block, dim[2] = {16, k};
+        size_t rows_size, size, wide_size;
+        char *rows = bytes_of(AQ_LAYOUT_ROWS, t, dim, 2, &rows_size), *panel = bytes_of(AQ_LAYOUT_PANEL, t, dim, 2, &size);
+        unsigned char *wide = (void *)bytes_of(AQ_LAYOUT_WIDE, t, dim, 2, &wide_size);
+        fill(t, 16 * k, rows, i);
+        aq_layout_pack_panel(t, rows, 16, k, 0, 0, 16, panel);
+        assert_int_equal(wide_size, (size_t)(k / 32) * aq_wide_of(t).bytes);
+        for (int64_t at[2] = {0, 0}; at[0] < 16; at[0]++) {
+            for (at[1] = 0; at[1] < k; at[1] += 32)
+                aq_wide_put(t, (unsigned char *)panel, (int)(at[1] / 32), (int)at[0], wide + at[1] / 32 * aq_wide_of(t).bytes);
+            for (at[1] = 0; at[1] < k; at[1]++)
+                if (aq_layout_get(AQ_LAYOUT_WIDE, t, dim, 2, at, wide) != aq_layout_get(AQ_LAYOUT_PANEL, t, dim, 2, at, panel))
+                    fail_msg("%s: element %d of row %d differs", aq_dtype_of(t)->name, (int)at[1], (int)at[0]);
+        }
+        aq_mem_free(rows);
+        aq_mem_free(panel);
+        aq_mem_free(wide);
+    }
+    const int64_t dim[2] = {16, 32};
+    size_t size;
+    assert_int_equal(aq_layout_bytes(AQ_LAYOUT_WIDE, AQ_F32, dim, 2, "test", &size), AQ_REFUSED);
 }
 
 static int64_t unit(aq_dtype t) { return aq_dtype_of(t)->block > 32 ? aq_dtype_of(t)->block : 32; }
@@ -202,6 +230,7 @@ static void what_a_layout_does_not_offer_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wide_blocks_hold_what_panels_hold),
         cmocka_unit_test(panels_hold_what_rows_hold),          cmocka_unit_test(planes_hold_what_rows_hold),
         cmocka_unit_test(rows_past_the_end_stay_zero), cmocka_unit_test(words_are_as_the_emitter_reads_them),
         cmocka_unit_test(caches_lie_by_pages),                 cmocka_unit_test(stores_round_and_saturate),   cmocka_unit_test(what_a_layout_does_not_offer_is_refused),

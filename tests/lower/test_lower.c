@@ -58,6 +58,11 @@ static const row rows[] = {
      {"t 32 tiles 16 warps 16 mma; n 32 tiles 16 warps 8 mma; d 32 for 16 mma; %x in local stages 3; @w1 in local stages 3; @w3 in local stages 3",
       "t 3; n 4; d 64 32 warps lanes 4 vec 8; @w1 in reg stages 4", "t 2; n 64 16 warps lanes 16; d 3; %x in local", "t 5; n 7; d 13; @w1 in local; %x in local stages 2"},
      {1, 16, 37}},
+    {"weights in panels opened once for the tokens of an item",
+     HEAD "weight @w1: q6_k[40, 256] panel\n weight @w3: q4_k[40, 256] panel\n graph f(%n: a16[T, 256]) -> f32[T, 40] {\n"
+          " %y = fused(%n, @w1, @w3) { yield (mul (silu (dot %n, @w1 {spec=\"tk,nk->tn\"})), (dot %n, @w3 {spec=\"tk,nk->tn\"})) }\n return %y }\n}",
+     {"t 12 6; n 32 lanes 16; d 32; @w1 in local; @w3 in local", "t 4; n 16 lanes; d 32; @w3 in local", "t 9 2; n 48 for 16 lanes; d 64; @w1 in local"},
+     {1, 13}},
     {"blocks with lanes, a lane a block",
      HEAD "weight @w: q4_0[32, 256]\n graph f(%n: a16[T, 256]) -> f32[T, 32] {\n"
           " %y = fused(%n, @w) { yield (dot %n, @w {spec=\"tk,nk->tn\"}) }\n return %y }\n}",
@@ -148,7 +153,7 @@ static void regions_lower_to_what_they_mean(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int s = 0; s < 6 && rows[i].schedules[s]; s++)
             for (int t = 0; t < 6 && rows[i].t[t]; t++)
-                for (int panels = 0; panels < 3; panels++) /* 2: planes, where the type has them */
+                for (int panels = strstr(rows[i].text, "] panel") != NULL; panels < 3; panels++) /* 2: planes, where the type has them */
                     region_check(rows[i].story, rows[i].text, rows[i].schedules[s], rows[i].t[t], panels, 1 + (uint64_t)t);
 }
 
@@ -166,7 +171,7 @@ static void schedules_that_do_not_fit_are_refused(void **state) {
         {"n 96 24 mma", "mma 24"},
         {"%x in local", "computed subscript"},
         {"%g in local stages 3", ""},
-        {"%w in local", "plain numbers"},
+        {"%w in local", "plain numbers, or a weight of blocks in panels"},
         {"%b in reg stages 2", "no `for` loop reads it"},
         {"%q phase", "no value of the region is called q"},
         {"%n phase in local", "local"},

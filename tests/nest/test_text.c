@@ -208,6 +208,34 @@ static void marks_that_do_not_fit_are_refused(void **state) {
     close_world(&w);
 }
 
+static void wide_buffers_are_checked(void **state) {
+    (void)state;
+    static const char text[] = "nest o(in %x: a16[T, 512], in @w: q6_k[64, 512] panel, out %y: f32[T, 64], local %l: q6_k[32, 512] wide) {\n"
+                               "  axis t: T, n: 64, d: 512, e: 512\n"
+                               "  phase { tiles n by 32 lanes 16 {\n"
+                               "    for d by 32 { store %l[imod(n, 32), d] = @w[n, d] }\n"
+                               "    for t by 6 { acc %a sum [t, n] for d by 32 { %a += dot(%x[t, d], %l[imod(n, 32), d]) } store %y[t, n] = %a }\n"
+                               "  } }\n}\n";
+    static const char *const rows[][3] = {
+        {"local %l", "scratch %l", "expected a local buffer"},
+        {"local %l: q6_k[32, 512]", "local %l: f32[32, 512]", "weight block type"},
+        {"local %l: q6_k", "local %l: q5_k", "expected blocks of q5_k straight from a panel"},
+        {"[64, 512] panel", "[64, 512]", "straight from a panel"},
+        {" wide", " panel", "cast or dot"},
+        {"= @w[n, d] }", "= cast(@w[n, d]) {dtype=f32} }", "straight from a panel"},
+        {"for d by 32 { store", "for d by 16 { store", "steps of 32"},
+        {"= @w[n, d] }", "= @w[n, mul(d, 1)] }", "steps of 32"},
+        {"for d by 32 { store %l[imod(n, 32), d] = @w[n, d] }", "for d by 32 { for e by 32 { store %l[imod(n, 32), d] = @w[n, e] } }", "no subscript names"},
+        {"store %l[imod(n, 32), d]", "store %l[imod(add(n, d), 32), d]", "in two subscripts"},
+        {"= %a }", "= @w[n, t] }", "cast or dot"},
+    };
+    world w;
+    open_world(&w);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        broken_in(&w, text, rows[i][0], rows[i][1], "", rows[i][2]);
+    close_world(&w);
+}
+
 static void broken_nests_are_refused_at_their_place(void **state) {
     (void)state;
     world w;
@@ -288,6 +316,7 @@ int main(void) {
         cmocka_unit_test(nests_print_as_they_were_read),
         cmocka_unit_test(marks_name_their_sum_class),
         cmocka_unit_test(marks_that_do_not_fit_are_refused),
+        cmocka_unit_test(wide_buffers_are_checked),
         cmocka_unit_test(broken_nests_are_refused_at_their_place),
         cmocka_unit_test(every_cut_of_a_nest_is_refused),
         cmocka_unit_test(schedules_print_as_they_were_read),
