@@ -53,11 +53,34 @@ static int n_parts(const side *w) {
     return w->form.is_wide && !aq_block_sums_halves(w->form.rule) ? 1 : w->form.halves;
 }
 
-/* d * (sum of the integers) of half h of `halves`, which is `s` of the block for a whole one. */
-static val act_total(emitter *e, dots *d, int halves, int h, int i, val da) {
-    if (halves == 1)
-        return aq_emit_load_at(e, e->f32, aq_emit_step_address(e, d->a.place[i].group, 4), 4);
-    return e->l->BuildFMul(e->b, da, aq_emit_f32(e, aq_emit_half_sum(e, d->a.dtype, d->a.place[i].group, h)), "");
+static val shuffled(emitter *e, val v, int flip, int first) {
+    val k[16];
+    for (int i = 0; i < 16; i++)
+        k[i] = k32(e, flip ? i ^ flip : first);
+    return e->l->BuildShuffleVector(e->b, v, e->l->GetPoison(e->l->TypeOf(v)), e->l->ConstVector(k, 16), "");
+}
+
+/* d * (sum of the integers) of each half: pairs are added first, both halves at once. */
+static void act_halves(emitter *e, dots *d, int i, val da, val *out) {
+    val group = d->a.place[i].group, v = aq_emit_step_address(e, group, 8), one[32];
+    if (!e->target->has_avx512) {
+        for (int h = 0; h < 2; h++)
+            out[h] = e->l->BuildFMul(e->b, da, aq_emit_splat(e, aq_emit_f32(e, aq_emit_half_sum(e, d->a.dtype, group, h)), 16), "");
+        return;
+    }
+    if (d->a.dtype == AQ_A16)
+        v = aq_emit_load_at(e, wide(e, e->i16, 32), v, 2);
+    else
+        v = e->l->BuildSExt(e->b, aq_emit_load_at(e, wide(e, e->i8, 32), v, 1), wide(e, e->i16, 32), "");
+    for (int k = 0; k < 32; k++)
+        one[k] = e->l->ConstInt(e->i16, 1, 0);
+    val args[2] = {v, e->l->ConstVector(one, 32)};
+    v = aq_emit_intrinsic(e, "llvm.x86.avx512.pmaddw.d.512", NULL, 0, args, 2);
+    for (int flip = 1; flip < 8; flip *= 2) /* within the eight lanes of a half */
+        v = e->l->BuildAdd(e->b, v, shuffled(e, v, flip, 0), "");
+    v = e->l->BuildFMul(e->b, da, aq_emit_f32(e, v), "");
+    for (int h = 0; h < 2; h++)
+        out[h] = shuffled(e, v, 0, 8 * h);
 }
 
 /* Number of half h among those of the block that have steps. */
@@ -89,25 +112,37 @@ static void take_part(emitter *e, dots *d, const part *part) {
     }
 }
 
-/* acc + whole * (d_w * d_a), and for each half with an m: + m * s_a */
+/* What an activation has for a group: d, and where the weights have an m, d * (sum of the integers) of each half of theirs. */
+typedef struct act_scale {
+    val d, s[2];
+} act_scale;
+
+static act_scale act_scale_of(emitter *e, dots *d, int i, int has_m) {
+    val group = d->a.place[i].group;
+    act_scale r = {.d = aq_emit_splat(e, aq_emit_load_at(e, e->f32, group, 4), 16)};
+    if (has_m && d->w.form.halves == 2)
+        act_halves(e, d, i, r.d, r.s);
+    else if (has_m)
+        r.s[0] = aq_emit_splat(e, aq_emit_load_at(e, e->f32, aq_emit_step_address(e, group, 4), 4), 16);
+    return r;
+}
+
+/* acc + whole * (d_w * d_a), and for each half with an m: + m * s_a. Activations one after the other: they would not all fit in registers. */
 static void scale_and_add(emitter *e, dots *d, val yes) {
     int halves = d->w.form.halves;
     block_scale w[MAX_SIDES][2];
-    val da[MAX_SIDES], sa[MAX_SIDES][2];
+    act_scale act[MAX_SIDES] = {{NULL, {NULL}}};
     for (int i = 0; i < d->w.n; i++)
         for (int h = 0; h < halves; h++)
             w[i][h] = aq_emit_block_scale(e, &d->w.form, &d->w.place[i], scale_number(e, &d->w, h), 16);
-    for (int i = 0; i < d->a.n; i++) {
-        val one = aq_emit_load_at(e, e->f32, d->a.place[i].group, 4);
-        da[i] = aq_emit_splat(e, one, 16);
-        for (int h = 0; h < halves; h++)
-            sa[i][h] = w[0][h].m ? aq_emit_splat(e, act_total(e, d, halves, h, i, one), 16) : NULL;
-    }
     for (int c = 0; c < d->components; c++) {
-        int at = d->w_of[c], a = d->a_of[c];
-        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, d->whole[c]), e->l->BuildFMul(e->b, w[at][0].d, da[a], ""), old);
+        int at = d->w_of[c];
+        act_scale *a = &act[d->a_of[c]];
+        if (!a->d)
+            *a = act_scale_of(e, d, d->a_of[c], w[0][0].m != NULL);
+        val old = d->state->at[c], r = aq_emit_fma(e, aq_emit_f32(e, d->whole[c]), e->l->BuildFMul(e->b, w[at][0].d, a->d, ""), old);
         for (int h = 0; h < halves && w[at][h].m; h++)
-            r = aq_emit_fma(e, w[at][h].m, sa[a][h], r);
+            r = aq_emit_fma(e, w[at][h].m, a->s[h], r);
         d->state->at[c] = yes ? e->l->BuildSelect(e->b, yes, r, old, "") : r;
     }
 }
