@@ -236,15 +236,21 @@ static int gives(const aq_config *c, const aq_stored *t) {
     if ((c->scaling == AQ_ROPE_LLAMA3 && !(c->original >= 1 && c->original <= 1 << 24)) || aq_rope_wrong(&r))
         return 0;
     for (int64_t i = 0; i < c->DH / 2; i++)
-        if (!(fabs(aq_rope_frequency(&plain, i) / aq_rope_frequency(&r, i) / factor_at(t, i) - 1) < 2e-5))
+        if (!(fabs(aq_rope_angle(&plain, i, 1) / aq_rope_angle(&r, i, 1) / factor_at(t, i) - 1) < 2e-5))
             return 0;
     return 1;
 }
 
-/* Only the ratios of low, high and the original length show: low becomes about 1, the length whole. The part kept, s = (1/g - 1/F) / (1 - 1/F), is a line over the frequency
- * between low and high: two pairs on it give it. One alone: with Llama 3's 1 and 4. None: it rises between two neighbours. */
+/* The slower end of a line over the frequency that is sm at fm: the next slower pair, if its faster end, where it is 1, is then no faster than the
+ * next faster pair; else the one whose faster end that is. */
+static double one_between(double slower, double fm, double faster, double sm) {
+    return slower + (fm - slower) / sm <= faster ? slower : (fm - sm * faster) / (1 - sm);
+}
+
+/* Only the ratios of low, high and the original length show: low becomes about 1, the length whole. The part kept, s = (1/g - 1/F) / (1 - 1/F), is
+ * a line over the frequency between low and high: two pairs on it give it; one alone leaves a choice; none: it rises between two neighbours. */
 static void fit(aq_config *c, const aq_stored *t) {
-    int64_t n = c->DH / 2, first = -1, last = -1, kept = 0;
+    int64_t n = c->DH / 2, first = -1, last = -1, kept = -1;
     double F = factor_at(t, n - 1), low, high;
     for (int64_t i = 0; i < n; i++) {
         double g = factor_at(t, i);
@@ -253,16 +259,21 @@ static void fit(aq_config *c, const aq_stored *t) {
         else if (fabs(g / F - 1) >= 1e-6)
             first = first < 0 ? i : first, last = i;
     }
-    double a = first < 0 ? kept : (double)first, b = first < 0 ? (double)(kept + 1) : (double)last;
-    double fa = pow(c->theta, -2 * a / (double)c->DH), fb = pow(c->theta, -2 * b / (double)c->DH);
-    double sa = first < 0 ? 1 : (1 / factor_at(t, first) - 1 / F) / (1 - 1 / F), sb = first < 0 ? 0 : (1 / factor_at(t, last) - 1 / F) / (1 - 1 / F);
-    if (first >= 0 && first == last) {
-        low = fa / (1 + 3 * sa);
-        high = 4 * low;
+#define FREQUENCY(i) pow(c->theta, -2 * (double)(i) / (double)c->DH)
+#define KEPT(i) ((1 / factor_at(t, i) - 1 / F) / (1 - 1 / F))
+    if (first < 0) {
+        low = FREQUENCY(kept + 1);
+        high = FREQUENCY(kept);
+    } else if (first == last) {
+        low = one_between(FREQUENCY(last + 1), FREQUENCY(last), FREQUENCY(last - 1), KEPT(last));
+        high = low + (FREQUENCY(last) - low) / KEPT(last);
     } else {
-        low = fb - sb * (fa - fb) / (sa - sb);
-        high = low + (fa - fb) / (sa - sb);
+        double rise = (KEPT(first) - KEPT(last)) / (FREQUENCY(first) - FREQUENCY(last));
+        low = FREQUENCY(last) - KEPT(last) / rise;
+        high = low + 1 / rise;
     }
+#undef FREQUENCY
+#undef KEPT
     c->scaling = AQ_ROPE_LLAMA3;
     c->scaling_factor = F;
     c->original = round(2 * PI / low);

@@ -142,6 +142,31 @@ class Hurt(unittest.TestCase):
             if self.ends("show", p)[0] == 0:
                 self.ends("run", p, "a", "--template", "none", "-n", "2", "--target", "ref", statuses=(0, 5))
 
+    def test_scaled_positions(self):
+        """The same of what stretches positions: keys of yarn, and the factors of Llama 3."""
+        figures = {"factor": (1e-6, 1, 1e6), "original_context_length": (1, 5, 1 << 24), "yarn_beta_slow": (1e-30, 1, 1e12), "yarn_beta_fast": (1e-30, 32, 1e12),
+                   "attn_factor": (1e-30, 1e-6, 1e6, 1e12), "yarn_log_multiplier": (1e-30, 1e12), "yarn_attn_factor": (1e-6, 1e6)}
+        for key, values in figures.items():
+            for value in values:
+                for base in (1e-6, 1.0, 10000.0, 1e12):
+                    g = Gguf()
+                    g.keys["llama.rope.scaling.type"] = (STRING, string("yarn"))
+                    g.set("llama.rope.scaling.factor", F64, 4)
+                    g.set("llama.rope.freq_base", F64, base)
+                    g.set("llama.rope.scaling." + key, U32 if key == "original_context_length" else F64, value)
+                    self.shown_is_run(g)
+        for factors in ([1] * 7 + [8], [1] + [8] * 7, [8] * 8, [1e-6] * 8, [1e6] * 7 + [1], [1, 1, 1, 1.2, 2, 4, 8, 8], [1, 8, 1, 8, 1, 8, 1, 8], [1] * 6 + [1.000001, 1e6]):
+            for base in (1.0, 10000.0, 1e12):
+                g = Gguf()
+                g.set("llama.rope.freq_base", F64, base)
+                g.tensors["rope_freqs.weight"] = [[8], 0, struct.pack("<8f", *factors), None]
+                self.shown_is_run(g)
+
+    def shown_is_run(self, g):
+        p = g.save(self.d)
+        if self.ends("show", p)[0] == 0:
+            self.ends("score", p, "--prompt-ids", "1,2,3", "--target", "ref", statuses=(0,))
+
 
 if __name__ == "__main__":
     unittest.main()

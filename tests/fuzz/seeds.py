@@ -54,6 +54,12 @@ def gguf_seeds():
     sources = {"k_types": narrow(256, [12, 14, 10, 11, 13, 12, 14, 13]), "q5": narrow(32, [6, 7, 3, 2, 8, 30], 2, 2), "spm": spm()}
     for name, g in sources.items():
         seed("gguf", name, g.data())
+    factors, yarn = Gguf(), narrow(32, [0], 2, 2)
+    factors.tensors["rope_freqs.weight"] = [[8], 0, struct.pack("<8f", 1, 1.2, 3, 8, 8, 8, 8, 8), None]
+    yarn.keys["llama.rope.scaling.type"] = (STRING, string("yarn"))
+    for key, value in (("factor", 4), ("yarn_beta_slow", 2), ("yarn_beta_fast", 9), ("attn_factor", 1.5), ("yarn_log_multiplier", 0.5)):
+        yarn.set("llama.rope.scaling." + key, F32, value)
+    seed("gguf", "factors", factors.data()), seed("gguf", "yarn", yarn.data())
     for i, (name, g) in enumerate(sources.items()):
         for form in range(3):
             seed("convert", f"{name}_{form}", bytes([4 * form, (0, 2, 4, 9, 16)[(i + form) % 5]]) + g.data())

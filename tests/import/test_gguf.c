@@ -5,6 +5,7 @@
 #include "ir/random.h"
 #include "tests/support/micro.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -79,6 +80,40 @@ static void a_matrix_of_one_row_may_stand_as_a_vector(void **state) {
     aq_checkpoint_close(&c);
     aq_mem_free(bytes);
     aq_micro_close(&m);
+}
+
+/* Llama 3's factors as llama.cpp's converter computes them, in f32: figures are found that give them again, and those of Llama 3.1 exactly. */
+static void factors_are_found_again(void **state) {
+    (void)state;
+    aq_random r = aq_random_open(5);
+    for (int k = 0; k < 3000; k++) {
+        aq_config c = {.DH = 8 << (k % 5), .theta = k ? exp(2 + 14 * aq_random_unit(&r)) : 500000, .scaling_factor = 1}, true_one = c;
+        float g[64];
+        int64_t n = c.DH / 2;
+        true_one.scaling = AQ_ROPE_LLAMA3;
+        true_one.scaling_factor = k ? 1.5 + 40 * aq_random_unit(&r) : 8;
+        true_one.original = k ? 2 + floor(20000 * aq_random_unit(&r)) : 8192;
+        true_one.low = k ? 0.2 + 3 * aq_random_unit(&r) : 1;
+        true_one.high = k ? true_one.low * (1.05 + 8 * aq_random_unit(&r)) : 4;
+        if (!k)
+            c.DH = true_one.DH = 128, n = 64;
+        if (true_one.original * pow(c.theta, -2 * (double)(n - 1) / (double)c.DH) / 6.2831853 > true_one.low)
+            continue; /* no pair is divided by all of the factor */
+        for (int64_t i = 0; i < n; i++) {
+            float freq = 1 / powf((float)c.theta, 2 * (float)i / (float)c.DH), length = 6.2831853f / freq, original = (float)true_one.original;
+            float low = (float)true_one.low, high = (float)true_one.high, F = (float)true_one.scaling_factor;
+            float smooth = (original / length - low) / (high - low);
+            g[i] = length < original / high ? 1 : length > original / low ? F : 1 / ((1 - smooth) / F + smooth);
+        }
+        aq_stored t = {.file = "f", .name = {"rope_freqs.weight", 17}, .dtype = AQ_F32, .rank = 1, .dim = {n}, .data = (const unsigned char *)g, .bytes = 4 * (size_t)n};
+        if (aq_scaling_from_factors(&t, &c) != AQ_OK)
+            fail_msg("%d: width %lld, theta %g, factor %g, turns %g to %g of %g: %s", k, (long long)c.DH, c.theta, true_one.scaling_factor, true_one.low, true_one.high,
+                     true_one.original, aq_error());
+        aq_rope found = aq_config_rope(&c), want = aq_config_rope(&true_one);
+        for (int64_t i = 0; i < n; i++)
+            assert_true(fabs(aq_rope_angle(&found, i, 1) / aq_rope_angle(&want, i, 1) - 1) < 4e-5);
+        assert_true(k || (c.scaling_factor == 8 && c.original == 8192 && c.low == 1 && c.high == 4));
+    }
 }
 
 static void what_is_written_is_read(void **state) {
@@ -454,7 +489,7 @@ static void the_real_model_opens(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(factors_are_found_again), cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(a_matrix_of_one_row_may_stand_as_a_vector),
         cmocka_unit_test(the_packages_file_is_read),
         cmocka_unit_test(version_2_is_the_same),

@@ -65,4 +65,8 @@ flagai = {"dim": 64, "multiple_of": 32, "n_heads": 4, "n_layers": 2, "norm_eps":
           "initializer_range": 0.006, "flash_atten": True}
 put("config", "hf", json.dumps(hf).encode())
 put("config", "hf5", json.dumps({**hf, "rope_scaling": None, "rope_parameters": {"rope_type": "dynamic", "factor": 2, "rope_theta": 1e6}}).encode())
+yarn = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16, "beta_slow": 2, "attention_factor": 1.2, "truncate": False, "original_max_position_embeddings": 8}
+llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8}
+put("config", "yarn", json.dumps({**hf, "rope_scaling": yarn}).encode())
+put("config", "llama3", json.dumps({**hf, "rope_scaling": llama3}).encode())
 put("config", "flagai", json.dumps(flagai, indent=1).encode())
