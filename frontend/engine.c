@@ -34,6 +34,7 @@ struct aq_engine {
     aq_compile_report report;
     aq_engine_options o;
     int packed; /* something was packed just now */
+    aq_engine_text text;
 };
 
 static void say(const aq_engine *e, const char *what, uint64_t done, uint64_t all) {
@@ -289,6 +290,7 @@ aq_status aq_engine_open(const char *model, const aq_engine_options *o, aq_engin
 void aq_engine_close(aq_engine *e) {
     if (!e)
         return;
+    aq_engine_text_close(&e->text);
     aq_engine_ref_close(e->ref);
     aq_rt_session_close(e->session);
     aq_rt_weights_close(e->weights);
@@ -321,6 +323,7 @@ void aq_engine_interrupt(aq_engine *e) {
 }
 
 const aq_checkpoint *aq_engine_checkpoint(const aq_engine *e) { return &e->c; }
+aq_engine_text *aq_engine_text_of(aq_engine *e) { return &e->text; }
 aq_rt_session *aq_engine_session(const aq_engine *e) { return e->session; }
 const aq_rt_plan *aq_engine_plan(const aq_engine *e) { return e->plan; }
 const aq_rt_limits *aq_engine_limits(const aq_engine *e) { return &e->limits; }
