@@ -4,6 +4,7 @@
 #include "frontend/cli/common.h"
 #include "frontend/cli/json.h"
 #include "frontend/cli/switches.h"
+#include "frontend/cli/tables.h"
 #include "ir/plan.h"
 
 #include <stdio.h>
@@ -158,22 +159,47 @@ static aq_status refuse_json(const aq_args *a) {
     return aq_arg_given(a, AQ_OPT_JSON) ? aq_fail(AQ_USAGE, NULL, "%s has no JSON form: expected aquila help --json", a->verb->name) : AQ_OK;
 }
 
+/* "a|b" as words. */
+static void print_choices(const char *argument) {
+    for (; *argument; argument++)
+        putchar(*argument == '|' ? ' ' : *argument);
+}
+
+/* What may stand at the end of a command line of this verb: options where a `-` is begun, the words of a choice behind its option, and what show and
+ * help take. */
+static void complete_verb(const aq_verb *v) {
+    printf("            %s)\n                if [[ $word == -* ]]; then words='", v->name);
+    for (const uint8_t *o = v->options; *o; o++)
+        printf("--%s ", aq_option_of(*o)->name);
+    printf("'; else words='");
+    for (uint32_t i = 0; !strcmp(v->name, "help") && aq_verb_at(i); i++)
+        printf("%s ", aq_verb_at(i)->name);
+    if (!strcmp(v->name, "show"))
+        for (uint32_t i = 0; aq_show_word(NULL, i); i++)
+            printf("%s ", aq_show_word(NULL, i));
+    printf("'; fi\n                case ${COMP_WORDS[COMP_CWORD-1]} in\n");
+    for (const uint8_t *o = v->options; *o; o++) {
+        const aq_option *option = aq_option_of(*o);
+        if (option->kind != AQ_OPTION_CHOICE)
+            continue;
+        printf("                    --%s) words='", option->name);
+        print_choices(option->argument);
+        printf("' ;;\n");
+    }
+    printf("                esac ;;\n");
+}
+
 aq_status aq_verb_completion(const aq_args *a) {
     AQ_TRY(refuse_json(a));
     if (strcmp(a->operand[0], "bash"))
         return aq_fail(AQ_USAGE, NULL, "completion: %s: expected bash", a->operand[0]);
-    printf("_aquila() {\n    local word=${COMP_WORDS[COMP_CWORD]} words\n    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words='");
+    printf("_aquila() {\n    local word=${COMP_WORDS[COMP_CWORD]} words=\n    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        words='");
     for (uint32_t i = 0; aq_verb_at(i); i++)
         printf("%s%s", i ? " " : "", aq_verb_at(i)->name);
     printf("'\n    else\n        case ${COMP_WORDS[1]} in\n");
-    for (uint32_t i = 0; aq_verb_at(i); i++) {
-        printf("            %s) words='", aq_verb_at(i)->name);
-        for (const uint8_t *o = aq_verb_at(i)->options; *o; o++)
-            printf("--%s ", aq_option_of(*o)->name);
-        printf("' ;;\n");
-    }
-    printf("        esac\n        [[ $word == -* ]] || words=\n    fi\n"
-           "    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o default -F _aquila aquila\n");
+    for (uint32_t i = 0; aq_verb_at(i); i++)
+        complete_verb(aq_verb_at(i));
+    printf("        esac\n    fi\n    COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o default -F _aquila aquila\n");
     return AQ_OK;
 }
 

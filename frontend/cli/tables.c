@@ -197,9 +197,10 @@ static const table *find(const char *name) {
     return strcmp(meta.name, name) ? NULL : &meta;
 }
 
-const char *aq_table_name(void *user, uint32_t i) {
+const char *aq_show_word(void *user, uint32_t i) {
+    static const char *const others[] = {"tables", "kernels", "cache"};
     (void)user;
-    return i < TABLES ? tables[i].name : i == TABLES ? meta.name : NULL;
+    return i < TABLES ? tables[i].name : i < TABLES + sizeof others / sizeof *others ? others[i - TABLES] : NULL;
 }
 
 int aq_table_exists(const char *name) {

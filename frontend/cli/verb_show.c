@@ -137,14 +137,8 @@ static aq_status print_model_json(const aq_args *a, const aq_checkpoint *c) {
     return aq_json_print(document);
 }
 
-/* What `aquila show` takes beside the names of tables. */
-static const char *next_word(void *user, uint32_t i) {
-    static const char *const words[] = {"cache", "kernels"};
-    return i < 2 ? words[i] : aq_table_name(user, i - 2);
-}
-
 static aq_status no_such(const char *what) {
-    const char *near = aq_nearest(what, next_word, NULL);
+    const char *near = aq_nearest(what, aq_show_word, NULL);
     if (near)
         return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: did you mean %s?", what, near);
     return aq_fail(AQ_USAGE, NULL, "show: %s: no table and no model of that name: `aquila show tables` lists the tables", what);

@@ -57,8 +57,11 @@ class Help(Case):
 
     def test_completion_is_bash(self):
         script = self.fine("completion", "bash")
-        probe = script + '\nCOMP_WORDS=(aquila tokenize --de) COMP_CWORD=2; _aquila; echo "${COMPREPLY[*]}"'
-        self.assertEqual(subprocess.run(["bash", "-c", probe], capture_output=True).stdout, b"--decode\n")
+        for line, want in (("tokenize --de", b"--decode"), ("comp", b"compile completion"), ("show dev", b"devices"), ("help ver", b"version"),
+                           ("run --layout as", b"as-stored"), ("run m.gguf x", b""), ("show kern", b"kernels")):
+            words = line.split()
+            probe = script + f'\nCOMP_WORDS=(aquila {line}) COMP_CWORD={len(words)}; _aquila; echo "${{COMPREPLY[*]}}"'
+            self.assertEqual(subprocess.run(["bash", "-c", probe], capture_output=True).stdout, want + b"\n", line)
 
     def test_version(self):
         self.assertRegex(self.fine("--version"), r"^aquila \d+\.\d+\.\d+, plans of version \d+\n$")
