@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +71,11 @@ int aq_file_kind(const char *path) {
     if (aq_call_stat(path, &st))
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG || errno == EACCES ? 0 : 3;
     return S_ISREG(st.st_mode) ? 1 : S_ISDIR(st.st_mode) ? 2 : 3;
+}
+
+const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]) {
+    _Static_assert((int)AQ_FILE_PATH >= PATH_MAX, "what realpath wants");
+    return realpath(path, room) ? room : path;
 }
 
 static aq_status read_all(int fd, const char *path, size_t limit, char **out_bytes, size_t *out_size) {

@@ -20,6 +20,10 @@ void aq_file_forget(const aq_file *f);
 /* 0 nothing there, 1 a regular file, 2 a folder, 3 something else, or a disk that cannot tell. */
 int aq_file_kind(const char *path);
 
+/* The path without ".", ".." and links, in room; `path` itself where it is not there or too long. */
+enum { AQ_FILE_PATH = 4096 };
+const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]);
+
 /* A file being written: bytes go to "PATH.tmp.PID.N" beside it; commit does fsync, rename, fsync of the folder; abandon (or
  * a failed commit) removes the temporary file. PATH "-" is standard output. A failed commit leaves the old file, or, where only the folder
  * could not be synced, the new one: never half. Temporary files that killed processes left of the same PATH are removed first. */

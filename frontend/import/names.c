@@ -1,6 +1,8 @@
 /* names.c: see names.h. Twenty rows, looked through once a start. */
 #include "frontend/import/names.h"
 
+#include "ir/file.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -48,9 +50,26 @@ static size_t last_part(const char *path, size_t *n) {
     return start;
 }
 
+/* Length of an owner's name before the model's: "models--OWNER--" in the Hub's cache, "BAAI_" where files are named after repositories. */
+static size_t owner(const char *name, size_t n) {
+    static const char cached[] = "models--";
+    static const char *const owners[] = {"BAAI", "HuggingFaceTB"};
+    enum { SKIP = sizeof cached - 1 };
+    for (size_t i = SKIP; n > SKIP && !strncmp(name, cached, SKIP) && i + 1 < n; i++)
+        if (name[i] == '-' && name[i + 1] == '-')
+            return i + 2;
+    for (size_t i = 0; i < sizeof owners / sizeof *owners; i++) {
+        size_t k = spelt(owners[i], name, n);
+        if (k && k < n && is_joint(name[k]))
+            return k + 1;
+    }
+    return 0;
+}
+
 static const aq_known_model *find(const char *name, size_t n) {
     const aq_known_model *best = NULL;
     size_t most = 0, start = last_part(name, &n);
+    start += owner(name + start, n - start);
     name += start;
     n -= start;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
@@ -65,13 +84,28 @@ static const aq_known_model *find(const char *name, size_t n) {
 
 const aq_known_model *aq_known_model_find(const char *name) { return find(name, strlen(name)); }
 
-const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
-    const aq_known_model *found = path ? aq_known_model_find(path) : NULL;
+/* The folder that path's last part is in: where its name ends. */
+static size_t folder_end(const char *path, size_t n) { return last_part(path, &n); }
+
+static const aq_known_model *find_around(const char *own_name, const char *path) {
+    const aq_known_model *found = aq_known_model_find(path);
     if (!found && own_name)
         found = aq_known_model_find(own_name);
-    if (!found && path) {
-        size_t n = strlen(path);
-        found = find(path, last_part(path, &n));
-    }
+    size_t n = folder_end(path, strlen(path)), m = n;
+    if (!found)
+        found = find(path, n);
+    size_t start = last_part(path, &m);
+    if (!found && m - start == 9 && !memcmp(path + start, "snapshots", 9)) /* models--OWNER--NAME/snapshots/REVISION */
+        found = find(path, start);
     return found;
+}
+
+static int is_dots(const char *path) {
+    size_t n = strlen(path), start = last_part(path, &n);
+    return n > start && strspn(path + start, ".") >= n - start;
+}
+
+const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
+    char real[AQ_FILE_PATH];
+    return find_around(own_name, !path ? "" : is_dots(path) ? aq_file_real(path, real) : path);
 }

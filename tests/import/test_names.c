@@ -2,11 +2,15 @@
 #include "frontend/chat/chat.h"
 #include "frontend/import/internal.h"
 #include "frontend/import/names.h"
+#include "ir/file.h"
+#include "tests/support/micro.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 // cmocka wants these first
 #include <cmocka.h>
 
@@ -27,6 +31,13 @@ static void test_matching(void **state) {
         {"AquilaCode-7B-TS", "AquilaCode-7B-TS"},
         {"SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct"},
         {"smollm2-1.7b", "SmolLM2-1.7B"},
+        {"BAAI_AquilaChat2-7B-Q4_K_M.gguf", "AquilaChat2-7B"},
+        {"models--BAAI--AquilaChat2-34B-16K", "AquilaChat2-34B-16K"},
+        {"models--HuggingFaceTB--SmolLM2-135M-Instruct/", "SmolLM2-135M-Instruct"},
+        {"models--BAAI-AquilaChat2-7B", NULL},
+        {"models--", NULL},
+        {"BAAI", NULL},
+        {"BAAI_", NULL},
         {"Aquila-7Bx", NULL},
         {"MyAquila-7B", NULL},
         {"Aquila", NULL},
@@ -48,9 +59,32 @@ static void test_matching(void **state) {
     assert_string_equal(aq_known_model_of("BAAI/AquilaChat-7B", "a/model.gguf")->name, "AquilaChat-7B");
     assert_string_equal(aq_known_model_of("", "checkpoints/AquilaChat-33B/pytorch_model.bin")->name, "AquilaChat-33B");
     assert_string_equal(aq_known_model_of("Aquila2-7B", "AquilaChat-33B/model.gguf")->name, "Aquila2-7B");
+    assert_string_equal(aq_known_model_of("", "hub/models--BAAI--AquilaChat2-7B/snapshots/0123abcd/")->name, "AquilaChat2-7B");
+    assert_string_equal(aq_known_model_of("", "models--BAAI--Aquila2-7B/snapshots/0123abcd")->name, "Aquila2-7B");
+    assert_null(aq_known_model_of("", "snapshots/0123abcd"));
     assert_null(aq_known_model_of("", "AquilaChat-33B/x/model.gguf"));
     assert_null(aq_known_model_of("x", "/"));
     assert_null(aq_known_model_of(NULL, NULL));
+}
+
+/* In a model's own folder. */
+static void test_dots(void **state) {
+    (void)state;
+    char folder[64], before[AQ_FILE_PATH], path[96];
+    aq_micro_folder(folder);
+    snprintf(path, sizeof path, "%s/AquilaChat2-7B", folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(path), 0);
+    static const char *const here[] = {".", "./", "./."};
+    for (int i = 0; i < 3; i++) {
+        const aq_known_model *m = aq_known_model_of("", here[i]);
+        assert_non_null(m);
+        assert_string_equal(m->name, "AquilaChat2-7B");
+    }
+    assert_null(aq_known_model_of("", ".."));
+    assert_int_equal(chdir(before), 0);
+    aq_micro_remove(folder);
 }
 
 static void test_rows(void **state) {
@@ -71,6 +105,6 @@ static void test_rows(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_matching), cmocka_unit_test(test_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_matching), cmocka_unit_test(test_dots), cmocka_unit_test(test_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
