@@ -4,9 +4,12 @@
  * and the work begins anew: cheap, since a region has some dozens of nodes, and simpler than a plan that foresees it. */
 #include "codegen/lower.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { MOST_NODES = 1024 }; /* the walks over a region recurse along its chains */
 
 aq_status aq_low_refuse(aq_lower_state *l, aq_id value, const char *format, ...) {
     char text[256], name[96];
@@ -129,6 +132,8 @@ static aq_status attempt(aq_lower_state *l, aq_id body, const char *kernel_name)
 aq_status aq_lower(const aq_module *m, aq_id body, const aq_schedule *s, const char *kernel_name, aq_arena *arena, aq_nest **out) {
     aq_low_value *values;
     const aq_body *b = &m->bodies.at[body];
+    if (b->nodes.n > MOST_NODES)
+        return aq_fail(AQ_REFUSED, m->file, "kernel %s: a region of %" PRIu32 " operations: expected at most %d", kernel_name, b->nodes.n, MOST_NODES);
     AQ_ALLOC(arena, values, m->values.n);
     for (uint32_t tries = 0; tries <= b->nodes.n; tries++) {
         aq_lower_state l = {.m = m, .b = b, .s = s, .arena = arena, .value = values};

@@ -7,6 +7,7 @@
 typedef struct numbering {
     const aq_module *m;
     const aq_body *b;
+    uint32_t at; /* node of the body that is being written */
     aq_text text;
 } numbering;
 
@@ -27,7 +28,7 @@ static aq_status add_value(numbering *k, aq_id v) {
     for (uint32_t i = 0; i < k->b->params.n; i++)
         if (k->b->params.at[i] == v)
             return aq_text_add(&k->text, "p%u", i);
-    for (uint32_t i = 0; i < k->b->nodes.n; i++)
+    for (uint32_t i = k->at; i-- > 0;) /* most often the one just before */
         if (k->b->nodes.at[i] == x->node)
             return aq_text_add(&k->text, "%u.%u", i, x->index);
     return aq_fail(AQ_FAILED, k->m->file, "a region reads a value that is neither a param nor made in it: this is a fault of a pass");
@@ -64,8 +65,8 @@ static aq_status region_key(const aq_module *m, aq_id body, const aq_id *outside
     numbering k = {.m = m, .b = &m->bodies.at[body], .text = {.arena = arena}};
     for (uint32_t i = 0; i < k.b->params.n; i++)
         AQ_TRY(add_param(&k, k.b->params.at[i], outside ? outside[i] : k.b->params.at[i]));
-    for (uint32_t i = 0; i < k.b->nodes.n; i++)
-        AQ_TRY(add_node(&k, &m->nodes.at[k.b->nodes.at[i]]));
+    for (k.at = 0; k.at < k.b->nodes.n; k.at++)
+        AQ_TRY(add_node(&k, &m->nodes.at[k.b->nodes.at[k.at]]));
     if (k.b->by_nest)
         AQ_TRY(aq_text_add(&k.text, "by %s", k.b->by_nest));
     if (k.b->schedule) { /* of the text: a layer whose region says how has a kernel of its own */

@@ -7,7 +7,7 @@
  *
  * A union is refused where it would put a dot behind a dot, a reduction behind a dot (its columns are not all there yet), attention next to
  * anything but views, or where a path leaves the kernel and comes back. Every edge that stays between kernels gets a note with its reason.
- * Cost: sweeps are linear; each union walks the nodes between the two groups once.
+ * Cost: sweeps are linear; each union walks from the smaller of the two groups over the nodes between them.
  *
  * Dropped: joining rope and append into attention (only worth it where the matmul is a library call: design); growing from the largest dot
  * first (same kernels, more code). */
@@ -32,39 +32,76 @@ static aq_status note(aq_groups *g, aq_id value, uint32_t reader, int fused, con
     return AQ_OK;
 }
 
-/* Is there a path from group `from` through nodes outside both groups into group `to`? Positions are a topological order, so only nodes up
- * to the last of `to` matter. */
-static int path_outside(aq_groups *g, uint32_t from, uint32_t to) {
-    uint32_t n = 0, stamp = ++g->stamp, last = 0;
-    for (uint32_t i = 0; i < g->n; i++) {
-        if (aq_groups_root(g, i) == to)
-            last = i;
-        if (aq_groups_root(g, i) == from)
-            g->queue[n++] = i, g->seen[i] = stamp;
+typedef struct path { /* a search from group `from` to group `to` through nodes outside both */
+    aq_groups *g;
+    uint32_t from, to, n;
+} path;
+
+static void start(path *p) {
+    p->g->stamp++;
+    for (uint32_t i = p->from + 1; i; i = p->g->next[i - 1])
+        p->g->queue[p->n++] = i - 1;
+}
+
+/* From node `at` to its neighbour. 1: that one is in `to`, and `at` is not in `from`. */
+static int step(path *p, int inside, uint32_t neighbour) {
+    aq_groups *g = p->g;
+    uint32_t root = aq_groups_root(g, neighbour);
+    if (root == p->to || root == p->from)
+        return root == p->to && !inside;
+    if (g->seen[neighbour] != g->stamp) {
+        g->seen[neighbour] = g->stamp;
+        g->queue[p->n++] = neighbour;
     }
-    while (n) {
-        uint32_t at = g->queue[--n];
-        int inside = aq_groups_root(g, at) == from;
-        const aq_node *p = node_at(g, at);
-        for (int k = 0; k < p->n_out; k++)
-            for (uint32_t u = 0; u < g->n_uses[p->out + k]; u++) {
-                uint32_t next = g->uses[g->first_use[p->out + k] + u], root = aq_groups_root(g, next);
-                if (root == to && !inside)
+    return 0;
+}
+
+/* Positions are a topological order: nothing behind the last of the second group leads into it, nothing before the first of the first comes from it. */
+static int forward(aq_groups *g, uint32_t first, uint32_t second) {
+    path p = {g, first, second, 0};
+    start(&p);
+    while (p.n) {
+        uint32_t at = g->queue[--p.n];
+        int inside = aq_groups_root(g, at) == first;
+        const aq_node *n = node_at(g, at);
+        for (int k = 0; k < n->n_out; k++)
+            for (uint32_t u = 0; u < g->n_uses[n->out + k]; u++) {
+                uint32_t reader = g->uses[g->first_use[n->out + k] + u];
+                if (reader <= g->last[second] && step(&p, inside, reader))
                     return 1;
-                if (root == to || root == from || next > last || g->seen[next] == stamp)
-                    continue;
-                g->seen[next] = stamp;
-                g->queue[n++] = next;
             }
     }
     return 0;
 }
+
+static int backward(aq_groups *g, uint32_t first, uint32_t second) {
+    path p = {g, second, first, 0};
+    start(&p);
+    while (p.n) {
+        uint32_t at = g->queue[--p.n];
+        int inside = aq_groups_root(g, at) == second;
+        const aq_node *n = node_at(g, at);
+        for (int i = 0; i < n->n_in; i++) {
+            uint32_t maker = g->def[aq_node_in(g->m, n)[i]];
+            if (maker && maker - 1 >= first && step(&p, inside, maker - 1))
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* Is there a path from group `from` through nodes outside both groups into group `to`? */
+static int path_outside(aq_groups *g, uint32_t from, uint32_t to) { return g->size[from] <= g->size[to] ? forward(g, from, to) : backward(g, from, to); }
 
 static int cycle(aq_groups *g, uint32_t a, uint32_t b) { return path_outside(g, a, b) || path_outside(g, b, a); }
 
 static void join(aq_groups *g, uint32_t a, uint32_t b) {
     uint32_t low = a < b ? a : b, high = a < b ? b : a;
     g->parent[high] = low;
+    g->next[g->tail[low]] = high + 1;
+    g->tail[low] = g->tail[high];
+    g->last[low] = g->last[high] > g->last[low] ? g->last[high] : g->last[low];
+    g->size[low] += g->size[high];
     aq_id x = g->operand[a], y = g->operand[b];
     g->operand[low] = !x ? y : !y || x == y ? x : 0;
     g->holds[low] |= g->holds[high];
@@ -235,6 +272,10 @@ static aq_status groups_open(aq_groups *g) {
     uint32_t values = g->m->values.n;
     g->n = b->nodes.n;
     AQ_ALLOC(&g->scratch, g->parent, g->n + 1);
+    AQ_ALLOC(&g->scratch, g->next, g->n + 1);
+    AQ_ALLOC(&g->scratch, g->tail, g->n + 1);
+    AQ_ALLOC(&g->scratch, g->last, g->n + 1);
+    AQ_ALLOC(&g->scratch, g->size, g->n + 1);
     AQ_ALLOC(&g->scratch, g->holds, g->n + 1);
     AQ_ALLOC(&g->scratch, g->operand, g->n + 1);
     AQ_ALLOC(&g->scratch, g->seen, g->n + 1);
@@ -245,7 +286,8 @@ static aq_status groups_open(aq_groups *g) {
     AQ_ALLOC(&g->scratch, g->is_result, values);
     for (uint32_t at = 0; at < g->n; at++) {
         const aq_node *n = node_at(g, at);
-        g->parent[at] = at;
+        g->parent[at] = g->tail[at] = g->last[at] = at;
+        g->size[at] = 1;
         g->holds[at] = n->op == AQ_OP_dot ? AQ_HOLDS_DOT : n->op == AQ_OP_attend ? AQ_HOLDS_ATTEND : 0;
         g->operand[at] = n->op == AQ_OP_dot ? aq_node_in(g->m, n)[0] : 0;
         for (int k = 0; k < n->n_out; k++)

@@ -10,7 +10,9 @@ typedef struct aq_groups {
     aq_id body;
     aq_arena scratch;
     uint32_t n;          /* nodes of the body */
-    uint32_t *parent;    /* union-find over positions */
+    uint32_t *parent;    /* union-find over positions; a root is the first of its group */
+    uint32_t *next;      /* the members of a group as a list from its root on, not in order: position + 1 of the next, 0 = the last */
+    uint32_t *tail, *last, *size; /* by root: the end of that list, the largest position, how many */
     uint8_t *holds;      /* by root: AQ_HOLDS_* */
     aq_id *operand;      /* by root: the activation value its dots read, 0 = no dot or several */
     uint32_t *def;       /* value -> position that makes it + 1; 0 = none in this body */

@@ -65,12 +65,11 @@ static aq_status cut_group(aq_groups *g, uint32_t root, aq_id *replace, uint32_t
     aq_module *m = g->m;
     AQ_TRY(aq_body_add(m, NULL, 1, &c.region));
     int32_t layer = -1;
-    for (uint32_t at = root; at < g->n; at++)
-        if (aq_groups_root(g, at) == root) {
-            AQ_TRY(move_node(&c, at));
-            if (node_at(g, at)->layer > layer)
-                layer = node_at(g, at)->layer;
-        }
+    for (uint32_t i = root + 1; i; i = g->next[i - 1]) {
+        AQ_TRY(move_node(&c, i - 1));
+        if (node_at(g, i - 1)->layer > layer)
+            layer = node_at(g, i - 1)->layer;
+    }
     AQ_VEC(aq_id) in = {0};
     for (uint32_t i = 0; i < c.outer.n; i++)
         AQ_PUSH(&g->scratch, &in, c.outer.at[i] < n_replace && replace[c.outer.at[i]] ? replace[c.outer.at[i]] : c.outer.at[i]);
@@ -90,11 +89,10 @@ static aq_status cut_group(aq_groups *g, uint32_t root, aq_id *replace, uint32_t
 
 /* Are all values that the group reads from other groups made by groups already emitted? */
 static int ready(aq_groups *g, uint32_t root, const uint8_t *emitted) {
-    for (uint32_t at = root; at < g->n; at++) {
-        if (aq_groups_root(g, at) != root)
-            continue;
-        for (int i = 0; i < node_at(g, at)->n_in; i++) {
-            uint32_t d = g->def[aq_node_in(g->m, node_at(g, at))[i]];
+    for (uint32_t at = root + 1; at; at = g->next[at - 1]) {
+        const aq_node *n = node_at(g, at - 1);
+        for (int i = 0; i < n->n_in; i++) {
+            uint32_t d = g->def[aq_node_in(g->m, n)[i]];
             uint32_t r = d ? aq_groups_root(g, d - 1) : root;
             if (r != root && !emitted[r])
                 return 0;
@@ -107,11 +105,8 @@ static int ready(aq_groups *g, uint32_t root, const uint8_t *emitted) {
 static int costs_nothing(aq_op op) { return op == AQ_OP_heads || op == AQ_OP_merge || op == AQ_OP_reshape || op == AQ_OP_field; }
 
 static aq_status emit_one(aq_groups *g, uint32_t root, aq_id *replace, uint32_t n_replace, aq_id *out) {
-    uint32_t members = 0;
-    for (uint32_t at = root; at < g->n && members < 2; at++)
-        members += aq_groups_root(g, at) == root;
     const aq_node *n = node_at(g, root);
-    if (members > 1 || !costs_nothing(n->op))
+    if (g->size[root] > 1 || !costs_nothing(n->op))
         return cut_group(g, root, replace, n_replace, out);
     for (int i = 0; i < n->n_in; i++) {
         aq_id v = aq_node_in(g->m, n)[i];
@@ -120,6 +115,17 @@ static aq_status emit_one(aq_groups *g, uint32_t root, aq_id *replace, uint32_t 
     }
     *out = g->m->bodies.at[g->body].nodes.at[root];
     return AQ_OK;
+}
+
+/* The lists of members by position. */
+static void sort_members(aq_groups *g) {
+    for (uint32_t at = 0; at < g->n; at++) {
+        uint32_t root = aq_groups_root(g, at);
+        g->next[at] = 0;
+        if (root != at)
+            g->next[g->tail[root]] = at + 1;
+        g->tail[root] = at;
+    }
 }
 
 aq_status aq_fuse_cut(aq_groups *g) {
@@ -131,6 +137,7 @@ aq_status aq_fuse_cut(aq_groups *g) {
     AQ_VEC(aq_id) nodes = {0};
     for (uint32_t at = 0; at < g->n; at++)
         left += aq_groups_root(g, at) == at;
+    sort_members(g);
     do {
         before = left;
         for (uint32_t at = 0; at < g->n; at++) {

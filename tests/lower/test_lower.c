@@ -200,9 +200,33 @@ static void schedules_that_do_not_fit_are_refused(void **state) {
     aq_module_close(&m);
 }
 
+/* The walks of lower recurse: a chain of ten thousand operations is refused, not followed. */
+static void a_region_without_measure_is_refused(void **state) {
+    (void)state;
+    aq_arena arena = {0};
+    aq_text t = {.arena = &arena};
+    const char *text;
+    aq_module m;
+    aq_nest *n;
+    enum { CHAIN = 10000 };
+    assert_int_equal(aq_text_add(&t, "model m { graph f(%%v0: f32[8]) -> f32[8] { %%y = fused(%%v0) {\n"), AQ_OK);
+    for (int i = 0; i < CHAIN; i++)
+        assert_int_equal(aq_text_add(&t, "%%v%d = silu %%v%d\n", i + 1, i), AQ_OK);
+    assert_int_equal(aq_text_add(&t, "yield %%v%d }\n return %%y } }", CHAIN), AQ_OK);
+    assert_int_equal(aq_text_end(&t, &text), AQ_OK);
+    if (aq_read_module("test.aq", text, strlen(text), NULL, 0, &m))
+        fail_msg("%s", aq_error());
+    aq_schedule s = {.target = "cpu"};
+    assert_int_equal(aq_lower(&m, m.nodes.at[m.nodes.n - 1].body, &s, "k", &arena, &n), AQ_REFUSED);
+    assert_string_equal(aq_error(), "test.aq: kernel k: a region of 10000 operations: expected at most 1024");
+    aq_module_close(&m);
+    aq_arena_close(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules_that_do_not_fit_are_refused),
+        cmocka_unit_test(a_region_without_measure_is_refused),
         cmocka_unit_test(regions_lower_to_what_they_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

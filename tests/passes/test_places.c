@@ -1,6 +1,8 @@
 /* test_places.c: order, layout and buffers: who runs before whom, where weights and caches lie, where values live. */
 #include "tests/passes/common.h"
 
+#include <pthread.h>
+
 #define TO_FUSE "expand,canon,cse,dce,quant,fuse"
 
 /* --- order -------------------------------------------------------------------------------------------------------------------------------- */
@@ -46,6 +48,36 @@ static void a_circle_is_refused(void **state) {
     assert_int_equal(aq_pipeline_run(&m, &on_cpu, "order", NULL, NULL, NULL, NULL, NULL), AQ_REFUSED);
     assert_string_equal(aq_error(), "test.aq: a version of a state is read after the next one is made: expected an order in which it is not");
     aq_module_close(&m);
+}
+
+/* A text may make a chain as long as it likes wait for one reader: the stack must not be as long. */
+static void *order_it(void *m) { return (void *)(uintptr_t)(aq_pipeline_run(m, &on_cpu, "order", NULL, NULL, NULL, NULL, NULL) != AQ_OK); }
+
+static void a_long_chain_of_readers(void **state) {
+    (void)state;
+    enum { CHAIN = 5000 };
+    aq_module m;
+    aq_arena arena = {0};
+    aq_text t = {.arena = &arena};
+    const char *text;
+    CHECK(aq_text_add(&t, "model m {\n sym T in 1..64 sym B in 1..4 sym S in 64..4096 sym P in 1..64\n state $k: f32[S, 2, 16] state $v: f32[S, 2, 16]\n"
+                          " graph g(%%v0: f32[T, 2, 16], %%b: batch) -> f32[T, 2, 16] {\n  $k'1 = fused($k, %%v0, %%b) { append $k, %%v0, %%b yield $k }\n"));
+    for (int i = 0; i < CHAIN; i++)
+        CHECK(aq_text_add(&t, "  %%v%d = fused(%%v%d) { %%y = silu %%v%d yield %%y }\n", i + 1, i, i));
+    CHECK(aq_text_add(&t, "  %%r = fused(%%v%d, $k'0, $v, %%b) { %%y = attend %%v%d, $k, $v, %%b {scale=1} yield %%y }\n  return %%r\n }\n}\n", CHAIN, CHAIN));
+    CHECK(aq_text_end(&t, &text));
+    read_text(text, &m);
+    pthread_attr_t attr;
+    pthread_t thread;
+    void *failed;
+    assert_int_equal(pthread_attr_init(&attr) | pthread_attr_setstacksize(&attr, 256 << 10) | pthread_create(&thread, &attr, order_it, &m), 0);
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    pthread_attr_destroy(&attr);
+    assert_null(failed);
+    const aq_body *b = &m.bodies.at[m.graphs.at[0]];
+    assert_int_equal(position_of(&m, b, AQ_OP_append, 0), CHAIN + 1);
+    aq_module_close(&m);
+    aq_arena_close(&arena);
 }
 
 /* --- layout ------------------------------------------------------------------------------------------------------------------------------- */
@@ -201,6 +233,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_of_old_versions_come_first),  cmocka_unit_test(a_circle_is_refused), cmocka_unit_test(one_storage_for_each),
         cmocka_unit_test(values_alive_together_never_overlap), cmocka_unit_test(room_is_used_again),  cmocka_unit_test(a_size_with_two_symbols_is_refused),
+        cmocka_unit_test(a_long_chain_of_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
