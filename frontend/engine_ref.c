@@ -3,6 +3,7 @@
 #include "frontend/engine_ref.h"
 
 #include "codegen/ref/ref.h"
+#include "ir/layout.h"
 #include "ir/memory.h"
 
 #include <inttypes.h>
@@ -33,11 +34,8 @@ static aq_status interleave(aq_engine_ref *r, const aq_tensor *t, int64_t head_d
     void *p;
     AQ_TRY(aq_arena_alloc(&r->arena, t->bytes, 1, &p));
     copy = p;
-    for (int64_t i = 0; i < t->dim[0]; i++) {
-        int64_t head = i / head_dim, e = i % head_dim;
-        int64_t from = head * head_dim + e / 2 + (e % 2) * (head_dim / 2);
-        memcpy(copy + (size_t)i * row, (const char *)t->data + (size_t)from * row, row);
-    }
+    for (int64_t i = 0; i < t->dim[0]; i++)
+        memcpy(copy + (size_t)i * row, (const char *)t->data + (size_t)aq_layout_row_of_halves(i, head_dim) * row, row);
     *out = copy;
     return AQ_OK;
 }

@@ -4,6 +4,7 @@
 #include "frontend/import/made.h"
 #include "frontend/lora.h"
 #include "frontend/retype.h"
+#include "ir/layout.h"
 #include "ir/memory.h"
 
 #define XXH_INLINE_ALL
@@ -45,10 +46,9 @@ static void chain_tensor(const aq_checkpoint *c, uint64_t content[2], const aq_t
 
 /* Row i of the weight, in the order in which `from` has its rows, is this row of B. */
 static int64_t row_of_b(const merged *m, const aq_lora *l, int64_t i) {
-    int64_t half = m->head_dim / 2, in = m->head_dim ? i % m->head_dim : 0;
-    if (!m->head_dim || m->from.rotate_half == l->b.rotate_half)
+    if (m->from.rotate_half == l->b.rotate_half)
         return i;
-    return i - in + (l->b.rotate_half ? in / 2 + in % 2 * half : in < half ? 2 * in : 2 * (in - half) + 1);
+    return l->b.rotate_half ? aq_layout_row_of_halves(i, m->head_dim) : aq_layout_row_of_pairs(i, m->head_dim);
 }
 
 static void add_low_rank(const merged *m, const aq_lora *l, const float *a, float *coefficient, int64_t i, float *row) {

@@ -3,20 +3,14 @@
 #include "ir/clock.h"
 #include <time.h>
 
-static int64_t fixed;
-
 int64_t aq_clock_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-int64_t aq_clock_wall_s(void) { return fixed ? fixed : (int64_t)time(NULL); }
-
 int64_t aq_clock_unix_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
-
-void aq_clock_fix(int64_t wall_s) { fixed = wall_s; }

@@ -209,7 +209,6 @@ static int64_t times(int64_t a, int64_t b) {
 }
 
 int64_t aq_dim_eval(aq_dim d, const int64_t *bound) { return d.sym ? times(d.k, bound[d.sym]) : d.k; }
-int64_t aq_dim_max(const aq_module *m, aq_dim d) { return d.sym ? times(d.k, m->syms.at[d.sym].hi) : d.k; }
 
 aq_status aq_body_uses(const aq_module *m, const aq_body *b, aq_arena *arena, uint32_t **out) {
     uint32_t *uses;

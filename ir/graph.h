@@ -209,8 +209,6 @@ static inline int aq_dim_same(aq_dim a, aq_dim b) { return a.k == b.k && a.sym =
 int aq_type_same(const aq_type *a, const aq_type *b);
 /* The size for given values of the symbols (bound[sym]); a product that overflows gives INT64_MAX. */
 int64_t aq_dim_eval(aq_dim d, const int64_t *bound);
-/* The largest it can be, by the symbols' bounds. */
-int64_t aq_dim_max(const aq_module *m, aq_dim d);
 
 /* How often each value is used as an input in `body` or as its result; array of m->values.n, in the arena given. */
 AQ_MUST_USE aq_status aq_body_uses(const aq_module *m, const aq_body *b, aq_arena *arena, uint32_t **out);

@@ -159,12 +159,14 @@ void aq_layout_pack_planes(aq_dtype t, const void *src, int64_t n, int64_t k, vo
     }
 }
 
-/* Where row n of the result comes from: rotate-half heads become interleaved pairs. */
-static int64_t source_row(int64_t n, int64_t head_dim) {
-    if (head_dim <= 0)
-        return n;
-    int64_t j = n % head_dim;
-    return n - j + (j & 1 ? j / 2 + head_dim / 2 : j / 2);
+int64_t aq_layout_row_of_halves(int64_t row, int64_t head_dim) {
+    int64_t j = head_dim > 0 ? row % head_dim : 0;
+    return row - j + j % 2 * (head_dim / 2) + j / 2;
+}
+
+int64_t aq_layout_row_of_pairs(int64_t row, int64_t head_dim) {
+    int64_t j = head_dim > 0 ? row % head_dim : 0, half = head_dim / 2;
+    return row - j + (j < half ? 2 * j : 2 * (j - half) + 1);
 }
 
 /* Files promise no alignment. */
@@ -200,7 +202,7 @@ void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int
         const unsigned char *row[R];
         int rows = (int)(end - at < R ? end - at : R);
         for (int r = 0; r < rows; r++)
-            row[r] = (const unsigned char *)src + (size_t)source_row(at + r, head_dim) * row_bytes;
+            row[r] = (const unsigned char *)src + (size_t)aq_layout_row_of_halves(at + r, head_dim) * row_bytes;
         if (is_block(t)) {
             aq_panel_put(t, row, rows, blocks, to);
             continue;

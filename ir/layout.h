@@ -30,9 +30,13 @@ double aq_layout_get(aq_layout l, aq_dtype t, const int64_t *dim, int rank, cons
 /* Stores one element of a plain type, rounded to it. */
 void aq_layout_set(aq_layout l, aq_dtype t, const int64_t *dim, int rank, const int64_t *index, void *base, double x);
 
+/* The rows of a head of head_dim rows come in two orders: pairs side by side (ours), or all first halves, then all second ones (rotate-half).
+ * Row 2i + h of pairs is row h * head_dim/2 + i of halves. Both take a row of the whole matrix; head_dim 0: nothing moves. */
+int64_t aq_layout_row_of_halves(int64_t row_of_pairs, int64_t head_dim);
+int64_t aq_layout_row_of_pairs(int64_t row_of_halves, int64_t head_dim);
+
 /* dst (aq_layout_bytes of PANEL, zeroed) = rows [first, first + count) of the row-major matrix [n,k] at src; first a multiple of 16.
- * head_dim > 0: source rows are in rotate-half order inside each head of head_dim rows; they are put in interleaved order
- * (row 2i from i, row 2i+1 from i + head_dim/2). Works for every type PANEL offers; `first`/`count` let workers share a matrix. */
+ * head_dim > 0: source rows are halves; they become pairs. Works for every type PANEL offers; `first`/`count` let workers share a matrix. */
 void aq_layout_pack_panel(aq_dtype t, const void *src, int64_t n, int64_t k, int64_t head_dim, int64_t first, int64_t count, void *dst);
 
 /* dst = the blocks of the row-major matrix [n,k] at src as PLANES; rows in the order of src. For types that PLANES offers. */

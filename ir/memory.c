@@ -84,7 +84,6 @@ void aq_mem_unmap(void *block, size_t size) {
 void aq_mem_fail_after(long nth) { atomic_store(&fail_after, nth); }
 long aq_mem_open_blocks(void) { return atomic_load(&open_blocks); }
 long aq_mem_allocations(void) { return atomic_load(&allocations); }
-size_t aq_mem_bytes(void) { return atomic_load(&bytes_now); }
 
 size_t aq_mem_peak(int reset) {
     if (reset)

@@ -32,8 +32,7 @@ void aq_mem_fail_after(long nth);
 /* Blocks allocated and not yet freed, maps included; and the number of allocations made so far. */
 long aq_mem_open_blocks(void);
 long aq_mem_allocations(void);
-/* Bytes of the blocks that are open now (maps left out), and the most that were since reset. */
-size_t aq_mem_bytes(void);
+/* The most bytes that blocks (maps left out) took together since reset. */
 size_t aq_mem_peak(int reset);
 
 #endif

@@ -93,7 +93,7 @@ static aq_status add_axes(const nest_check *c, aq_id id, aq_expr *e, const uint8
         if (at < e->n_axes && e->axes[at] == axes[i])
             continue;
         if (e->n_axes == AQ_MAX_TILE_AXES)
-            return bad(c, id, "too many axes", "at most 4");
+            return bad(c, id, "too many axes", "at most 8");
         memmove(e->axes + at + 1, e->axes + at, (size_t)(e->n_axes - at));
         e->axes[at] = axes[i];
         e->n_axes++;

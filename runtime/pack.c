@@ -91,21 +91,13 @@ void aq_pack_extent(const aq_pack_list *l, int64_t i, uint64_t *begin, uint64_t 
 
 /* ---- packing ---- */
 
-/* Row `row` of the result comes from this row of a matrix in rotate-half order (layout.h). */
-static int64_t source_row(int64_t row, int64_t head_dim) {
-    if (!head_dim)
-        return row;
-    int64_t in_head = row % head_dim;
-    return row - in_head + in_head / 2 + in_head % 2 * (head_dim / 2);
-}
-
 static void copy_rows(const aq_pack_job *j, const char *from, int64_t n, unsigned char *to) {
     size_t row = row_bytes(j);
     if (!j->head_dim)
         memcpy(to, from, (size_t)n * row);
     else
         for (int64_t i = 0; i < n; i++)
-            memcpy(to + (size_t)i * row, from + (size_t)source_row(i, j->head_dim) * row, row);
+            memcpy(to + (size_t)i * row, from + (size_t)aq_layout_row_of_halves(i, j->head_dim) * row, row);
 }
 
 /* A piece is whole heads, so it is packed as a matrix of its own. */

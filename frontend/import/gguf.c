@@ -198,8 +198,7 @@ aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value
 
 /* Names of types that files in circulation have and we do not: only for the message. */
 static const char *foreign_type(uint32_t number) {
-    static const char *const names[] = {[6] = "q5_0", [7] = "q5_1", [9] = "q8_1", [10] = "q2_K", [11] = "q3_K", [12] = "q4_K", [13] = "q5_K",
-                                        [14] = "q6_K", [15] = "q8_K", [20] = "iq4_nl", [23] = "iq4_xs", [39] = "mxfp4"};
+    static const char *const names[] = {[9] = "q8_1", [15] = "q8_K", [20] = "iq4_nl", [23] = "iq4_xs", [39] = "mxfp4"};
     return number < sizeof names / sizeof *names && names[number] ? names[number] : "unknown";
 }
 

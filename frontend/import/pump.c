@@ -3,6 +3,7 @@
  * Dropped: writing one piece while the next is made: the kernel's cache takes a write at once, and what then waits is the final sync. */
 #include "frontend/import/made.h"
 #include "frontend/import/write.h"
+#include "ir/layout.h"
 #include "ir/memory.h"
 #include "runtime/team.h"
 
@@ -47,10 +48,9 @@ void aq_pump_close(aq_pump *p) {
 
 /* The row of the source that becomes row r. */
 static int64_t source_row(const aq_pump *p, int64_t r) {
-    int64_t in_head = r % p->head_dim, head = r - in_head, half = p->head_dim / 2;
     switch (p->tensor->order) {
-    case AQ_ROWS_INTERLEAVE: return head + in_head / 2 + in_head % 2 * half;
-    case AQ_ROWS_HALVE: return head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+    case AQ_ROWS_INTERLEAVE: return aq_layout_row_of_halves(r, p->head_dim);
+    case AQ_ROWS_HALVE: return aq_layout_row_of_pairs(r, p->head_dim);
     default: return r;
     }
 }

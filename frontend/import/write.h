@@ -45,9 +45,8 @@ AQ_MUST_USE aq_status aq_torch_put(const aq_out_model *m, aq_file_writer *w);
 /* config.json in Hugging Face's keys or FlagAI's. dtype: that of most weights. */
 AQ_MUST_USE aq_status aq_config_put(const aq_config *c, aq_naming naming, aq_dtype dtype, aq_file_writer *w);
 
-/* The files of a tokenizer in a folder, by number: NULL names past the last. Which of them a form wants: aq_tokenizer_file_wanted. */
+/* One of the files of a tokenizer in a folder; their names, and which of them a form wants: convert.c. */
 typedef enum aq_tokenizer_file { AQ_FILE_TOKENIZER_JSON, AQ_FILE_TOKENIZER_CONFIG, AQ_FILE_SPECIAL_MAP, AQ_FILE_VOCAB, AQ_FILE_MERGES, AQ_FILE_ADDED, AQ_TOKENIZER_FILES } aq_tokenizer_file;
-const char *aq_tokenizer_file_name(aq_tokenizer_file f);
 AQ_MUST_USE aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_template, int64_t max_length, aq_tokenizer_file f, aq_file_writer *w);
 
 #endif

@@ -7,11 +7,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-const char *aq_tokenizer_file_name(aq_tokenizer_file f) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json"};
-    return f < AQ_TOKENIZER_FILES ? names[f] : NULL;
-}
-
 static void put_json(aq_put *o, aq_bytes s) { aq_put_json(o, s.s, s.n, "a token"); }
 static void put_flag(aq_put *o, const char *key, int x) { aq_put_format(o, "\"%s\": %s", key, x ? "true" : "false"); }
 
