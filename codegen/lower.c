@@ -118,6 +118,7 @@ static aq_status check_schedule(aq_lower_state *l) {
 static aq_status attempt(aq_lower_state *l, aq_id body, const char *kernel_name) {
     AQ_TRY(aq_nest_open(l->m, l->arena, kernel_name, &l->n));
     AQ_PUSH(l->arena, &l->letter, '?');
+    AQ_PUSH(l->arena, &l->parts, 0);
     AQ_PUSH(l->arena, &l->tile_level, 0);
     AQ_PUSH(l->arena, &l->tile_mask, 0);
     AQ_TRY(count_uses(l));

@@ -63,6 +63,7 @@ typedef struct aq_lower_state {
     AQ_VEC(aq_low_memo) memo;
     AQ_VEC(aq_low_staged) staged;
     AQ_VEC(char) letter;        /* by axis of the nest: h n r d ...; prefix of its name */
+    AQ_VEC(uint32_t) parts;     /* by expression: how many it has, written out */
     AQ_VEC(int) tile_level;     /* by tile */
     AQ_VEC(uint32_t) tile_mask; /* by tile: bit by axis */
     aq_low_level level[AQ_MAX_LOOPS + 1];

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Equal parts are one, but whoever walks or prints an expression meets them again: a view of a view of a view doubles what it is made of. */
+enum { MOST_PARTS = 4096 };
+
 static int same_attrs(const aq_nest *n, const aq_expr *a, const aq_expr *b) {
     if (a->n_attr != b->n_attr)
         return 0;
@@ -32,7 +35,13 @@ aq_status aq_low_expr(aq_lower_state *l, aq_expr e, aq_id *out) {
             *out = i;
             return AQ_OK;
         }
+    uint32_t parts = 1;
+    for (int i = 0; i < e.n_in; i++)
+        parts += l->parts.at[e.in[i]];
+    if (parts > MOST_PARTS)
+        return aq_low_refuse(l, 0, "an expression of more than %d parts: expected fewer views of views in one region", MOST_PARTS);
     AQ_PUSH(l->arena, &l->n->exprs, e);
+    AQ_PUSH(l->arena, &l->parts, parts);
     *out = l->n->exprs.n - 1;
     return AQ_OK;
 }

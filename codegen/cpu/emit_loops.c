@@ -53,7 +53,7 @@ val aq_emit_axis_end(emitter *e, aq_id axis) {
 /* --- accumulators across blocks -------------------------------------------------------------------------------------------------- */
 
 typedef struct carried {
-    aq_id tile[64];
+    aq_id *tile; /* room for all of the nest */
     int n;
     int64_t values;
 } carried;
@@ -67,11 +67,21 @@ static void collect(const emitter *e, aq_id first, carried *out) {
         int known = 0;
         for (int i = 0; i < out->n; i++)
             known |= out->tile[i] == s->tile;
-        if (!known && out->n < 64) {
+        if (!known) {
             out->tile[out->n++] = s->tile;
             out->values += e->tile[s->tile].n_values;
         }
     }
+}
+
+static carried carried_by(emitter *e, const aq_stmt *loop) {
+    carried c = {.n = 0};
+    void *p = NULL;
+    aq_emit_status(e, aq_arena_alloc(e->arena, e->n->tiles.n, sizeof *c.tile, &p));
+    c.tile = p;
+    if (p)
+        collect(e, loop->first_child, &c);
+    return c;
 }
 
 static val *list(emitter *e, int64_t n) {
@@ -230,10 +240,9 @@ static int is_summed(const emitter *e, aq_id first, aq_id axis) {
 /* As many whole turns as fit between lo and hi; returns where they end. `runs`: at least one is known to be there. `cut`: the last turn may
  * be cut, and the body is built for that: one copy of it, where a cut costs no more than some clamped rows or one mask a turn. */
 static val all_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step, int runs, int cut) {
-    carried c = {.n = 0};
-    collect(e, s->first_child, &c);
+    carried c = carried_by(e, s);
     val *before = list(e, c.values), *in = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
-    if (!before || !in || !after || !out)
+    if (!c.tile || !before || !in || !after || !out)
         return r->lo;
     block pre = e->l->GetInsertBlock(e->b), loop = aq_emit_block(e, "for"), done = aq_emit_block(e, "end");
     save(e, &c, before);
@@ -269,10 +278,9 @@ static val all_turns(emitter *e, const aq_stmt *s, const range *r, int64_t step,
 
 /* The last turn, if any is left: if (i < hi) body with cuts. */
 static void cut_turn(emitter *e, const aq_stmt *s, const range *r, int64_t step, val i) {
-    carried c = {.n = 0};
-    collect(e, s->first_child, &c);
+    carried c = carried_by(e, s);
     val *before = list(e, c.values), *after = list(e, c.values), *out = list(e, c.values);
-    if (!before || !after || !out)
+    if (!c.tile || !before || !after || !out)
         return;
     block pre = e->l->GetInsertBlock(e->b), cut = aq_emit_block(e, "cut"), done = aq_emit_block(e, "end");
     save(e, &c, before);

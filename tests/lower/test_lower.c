@@ -223,10 +223,34 @@ static void a_region_without_measure_is_refused(void **state) {
     aq_arena_close(&arena);
 }
 
+/* A view of a view, neither a part of the other, doubles the subscript: thirty of them have 2^30 parts. */
+static void views_of_views_are_refused(void **state) {
+    (void)state;
+    static const char *const shapes[] = {"6, 35", "14, 15", "10, 21", "5, 42", "30, 7"};
+    aq_arena arena = {0};
+    aq_text t = {.arena = &arena};
+    const char *text;
+    aq_module m;
+    aq_nest *n;
+    assert_int_equal(aq_text_add(&t, "model m { graph f(%%v0: f32[210]) -> f32[210] { %%y = fused(%%v0) {\n"), AQ_OK);
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(aq_text_add(&t, "%%v%d = silu (reshape %%v%d {shape=[%s]})\n", i + 1, i, shapes[i % 5]), AQ_OK);
+    assert_int_equal(aq_text_add(&t, "yield (reshape %%v30 {shape=[210]}) }\n return %%y } }"), AQ_OK);
+    assert_int_equal(aq_text_end(&t, &text), AQ_OK);
+    if (aq_read_module("test.aq", text, strlen(text), NULL, 0, &m))
+        fail_msg("%s", aq_error());
+    aq_schedule s = {.target = "cpu"};
+    assert_int_equal(aq_lower(&m, m.nodes.at[m.nodes.n - 1].body, &s, "k", &arena, &n), AQ_REFUSED);
+    assert_string_equal(aq_error(), "region k: an expression of more than 4096 parts: expected fewer views of views in one region");
+    aq_module_close(&m);
+    aq_arena_close(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules_that_do_not_fit_are_refused),
         cmocka_unit_test(a_region_without_measure_is_refused),
+        cmocka_unit_test(views_of_views_are_refused),
         cmocka_unit_test(regions_lower_to_what_they_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
