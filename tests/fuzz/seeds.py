@@ -55,7 +55,7 @@ def gguf_seeds():
     for name, g in sources.items():
         seed("gguf", name, g.data())
     factors, yarn = Gguf(), narrow(32, [0], 2, 2)
-    factors.tensors["rope_freqs.weight"] = [[8], 0, struct.pack("<8f", 1, 1.2, 3, 8, 8, 8, 8, 8), None]
+    factors.tensors["rope_freqs.weight"] = [[8], 0, struct.pack("<8f", 1, 1.2, 8, 8, 8, 8, 8, 8), None]
     yarn.keys["llama.rope.scaling.type"] = (STRING, string("yarn"))
     for key, value in (("factor", 4), ("yarn_beta_slow", 2), ("yarn_beta_fast", 9), ("attn_factor", 1.5), ("yarn_log_multiplier", 0.5)):
         yarn.set("llama.rope.scaling." + key, F32, value)
