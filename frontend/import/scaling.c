@@ -172,20 +172,23 @@ static aq_figure find_kind(place *p, const char **key) {
     return kind;
 }
 
-/* GGUF without a type but with a factor means linear, also under the factor's old name. */
+/* GGUF: no type means linear, no factor or 0 of linear means none; the factor has an old name too. llama.cpp multiplies by attn_factor whatever
+ * the type; no model is known that has one without yarn, and config.json could not say it. */
 static aq_status gguf_kind(place *p, aq_config *c, aq_figure *kind) {
     *kind = look(p, "type");
-    if (kind->kind != AQ_FIGURE_ABSENT)
+    aq_figure factor = look(p, "factor"), old = aq_figure_look(p->s, ".rope.scale_linear"), gain = look(p, "attn_factor");
+    if (!aq_figure_is(*kind, "yarn") && gain.kind != AQ_FIGURE_ABSENT && !(gain.kind == AQ_FIGURE_NUMBER && gain.number == 1))
+        return REFUSE(AQ_WHY_SCALING_GAIN, p->s, ".rope.scaling.attn_factor", "an attention factor without yarn: expected 1, or no such key");
+    if (kind->kind != AQ_FIGURE_ABSENT && !aq_figure_is(*kind, "linear"))
         return AQ_OK;
-    aq_figure old = aq_figure_look(p->s, ".rope.scale_linear");
-    if (old.kind == AQ_FIGURE_NUMBER && old.number != 0)
-        AQ_TRY(aq_figure_real(p->s, ".rope.scale_linear", old, &c->scaling_factor));
-    aq_figure factor = look(p, "factor");
-    if (factor.kind == AQ_FIGURE_NUMBER && factor.number == 0)
+    *kind = (aq_figure){0};
+    const char *key = factor.kind == AQ_FIGURE_ABSENT ? ".rope.scale_linear" : ".rope.scaling.factor";
+    factor = factor.kind == AQ_FIGURE_ABSENT ? old : factor;
+    if (factor.kind == AQ_FIGURE_ABSENT || (factor.kind == AQ_FIGURE_NUMBER && factor.number == 0))
         return AQ_OK;
-    AQ_TRY(real(p, NULL, "factor", &c->scaling_factor));
+    AQ_TRY(aq_figure_real(p->s, key, factor, &c->scaling_factor));
     c->scaling = c->scaling_factor != 1 ? AQ_ROPE_LINEAR : AQ_ROPE_NONE;
-    return c->scaling == AQ_ROPE_LINEAR ? check_scaling(p, c) : AQ_OK;
+    return check_scaling(p, c);
 }
 
 static aq_status read_kind(const place *p, aq_config *c) {

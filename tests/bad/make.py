@@ -148,6 +148,7 @@ def make_345(d): return config(d, rope_scaling={"type": "linear", "factor": 1e9}
 def make_346(d): return gguf(d, lambda g: (g.keys.update({"llama.rope.scaling.type": (STRING, string("yarn"))}), g.set("llama.rope.scaling.factor", F32, 4),
                                           g.set("llama.rope.scaling.yarn_ext_factor", F32, 0.5)))
 def make_347(d): return config(d, partial_rotary_factor=0.5)
+def make_348(d): return gguf(d, key("llama.rope.scaling.attn_factor", F32, 1.5))
 
 
 # ---- 820: tensors ----

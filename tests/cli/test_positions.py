@@ -1,6 +1,6 @@
 """test_positions.py: how a model stretches its positions, as users see it: figures in show, memory beyond the original length, the attributes of rope in
 the graph, notes where another program would answer otherwise. The folders are tests/oracle/rope_forms.py's. AQ_PROGRAM names the program."""
-import json, os, re, subprocess, tempfile, unittest
+import json, os, subprocess, sys, tempfile, unittest
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 FORMS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "forms")
@@ -25,6 +25,21 @@ class Positions(unittest.TestCase):
             c = self.config(name)
             self.assertEqual([round(c[k], 6) if k != "rope_scaling" else c[k] for k in keys], ["yarn", 4, 32, 0.3, 4, 1.3])
         self.assertIn("scaling llama3 by 8 from 32 tokens, between 1 and 4 turns", aquila("show", os.path.join(FORMS, "rope-llama3")).stdout)
+
+    def test_gguf_means_linear_where_it_says_no_type(self):
+        sys.path.insert(0, os.path.join(FORMS, "..", "..", "bad"))
+        from small import F32, STRING, Gguf, string
+        for keys, scaling, factor in (({}, "none", 1), ({"scaling.factor": 4}, "linear", 4), ({"scale_linear": 2}, "linear", 2), ({"scaling.factor": 0}, "none", 1),
+                                      ({"scaling.factor": 4, "scaling.type": "none"}, "none", 1), ({"scaling.type": "linear"}, "none", 1)):
+            g = Gguf()
+            for key, value in keys.items():
+                if isinstance(value, str):
+                    g.keys["llama.rope." + key] = (STRING, string(value))
+                else:
+                    g.set("llama.rope." + key, F32, value)
+            with tempfile.TemporaryDirectory() as d:
+                c = json.loads(aquila("show", "--json", g.save(d)).stdout)["config"]
+            self.assertEqual((c["rope_scaling"], c["rope_factor"]), (scaling, factor), keys)
 
     def test_the_graph_has_them_where_the_model_has(self):
         opt = lambda name: aquila("opt", os.path.join(FORMS, "..", "..", "..", "models/aquila/aquila.aq"), "--config", os.path.join(FORMS, name), "--passes=expand").stdout
