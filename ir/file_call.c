@@ -26,6 +26,7 @@ void aq_file_fail(aq_file_call call, long nth, int error) {
     atomic_store(&fault.nth, nth);
 }
 
+long aq_file_calls(aq_file_call call) { return atomic_load(&made[call]); }
 int aq_file_failed(void) { return atomic_load(&fault.done); }
 
 /* The errno that this call shall fail with; 0: none. */

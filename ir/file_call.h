@@ -34,6 +34,7 @@ int aq_call_list(const char *folder, int (*call)(void *user, const char *name), 
  * asked for, and what is no read or write goes well. nth 0 switches it off. Counted are calls, not their repetitions. */
 enum { AQ_CALL_SHORT = -1 };
 void aq_file_fail(aq_file_call call, long nth, int error);
+long aq_file_calls(aq_file_call call); /* made since the last aq_file_fail */
 int aq_file_failed(void);              /* did it come to that since then? */
 
 #endif
