@@ -84,17 +84,16 @@ static const aq_known_model *find(const char *name, size_t n) {
 
 const aq_known_model *aq_known_model_find(const char *name) { return find(name, strlen(name)); }
 
-/* The folder that path's last part is in: where its name ends. */
-static size_t folder_end(const char *path, size_t n) { return last_part(path, &n); }
-
-static const aq_known_model *find_around(const char *own_name, const char *path) {
-    const aq_known_model *found = aq_known_model_find(path);
-    if (!found && own_name)
-        found = aq_known_model_find(own_name);
-    size_t n = folder_end(path, strlen(path)), m = n;
-    if (!found)
-        found = find(path, n);
-    size_t start = last_part(path, &m);
+/* By the folders that the file or folder is in. */
+static const aq_known_model *find_around(const char *path) {
+    char room[AQ_FILE_PATH];
+    size_t end = strlen(path), n = last_part(path, &end), m = n, start;
+    if (!n && aq_file_kind(path)) { /* a file in the working folder */
+        path = aq_file_real(".", room);
+        return aq_known_model_find(path);
+    }
+    const aq_known_model *found = find(path, n);
+    start = last_part(path, &m);
     if (!found && m - start == 9 && !memcmp(path + start, "snapshots", 9)) /* models--OWNER--NAME/snapshots/REVISION */
         found = find(path, start);
     return found;
@@ -106,6 +105,10 @@ static int is_dots(const char *path) {
 }
 
 const aq_known_model *aq_known_model_of(const char *own_name, const char *path) {
-    char real[AQ_FILE_PATH];
-    return find_around(own_name, !path ? "" : is_dots(path) ? aq_file_real(path, real) : path);
+    char room[AQ_FILE_PATH];
+    path = !path ? "" : is_dots(path) ? aq_file_real(path, room) : path;
+    const aq_known_model *found = aq_known_model_find(path);
+    if (!found && own_name)
+        found = aq_known_model_find(own_name);
+    return found ? found : find_around(path);
 }

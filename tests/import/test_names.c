@@ -82,6 +82,9 @@ static void test_dots(void **state) {
         assert_non_null(m);
         assert_string_equal(m->name, "AquilaChat2-7B");
     }
+    aq_micro_put(".", "m.gguf", "x", 1);
+    assert_string_equal(aq_known_model_of("", "m.gguf")->name, "AquilaChat2-7B");
+    assert_null(aq_known_model_of("tiny", "tiny:random"));
     assert_null(aq_known_model_of("", ".."));
     assert_int_equal(chdir(before), 0);
     aq_micro_remove(folder);
