@@ -33,10 +33,13 @@ static aq_status add(aq_tokenizer *t, aq_added_trie *trie, uint32_t token, const
     return AQ_OK;
 }
 
-/* `normalized` tokens are looked for in what the normalizer makes of a text, so it must make the same of them. */
+/* `normalized` tokens are looked for in what the normalizer makes of a text, so it must make the same of them; of frozen ones the prefix is no
+ * part, and one with a space never is found, for there every space is a mark. */
 static aq_status normalize(aq_tokenizer *t, aq_added_token *token) {
-    int prefix = t->add_prefix_space == AQ_PREFIX_ALWAYS;
+    int prefix = t->add_prefix_space == AQ_PREFIX_ALWAYS && !token->frozen;
     char *text;
+    if (token->frozen && memchr(token->text.s, ' ', token->text.n))
+        token->text.n = 0;
     AQ_ALLOC(&t->arena, text, (size_t)token->text.n + 1);
     if (prefix)
         text[0] = ' ';
@@ -46,8 +49,8 @@ static aq_status normalize(aq_tokenizer *t, aq_added_token *token) {
 }
 
 aq_status aq_added_build(aq_tokenizer *t, const char *place) {
-    for (uint32_t i = 0; t->normalizes && i < t->n_added; i++)
-        if (t->added[i].normalized)
+    for (uint32_t i = 0; i < t->n_added; i++)
+        if (t->added[i].normalized && (t->normalizes || t->added[i].frozen))
             AQ_TRY(normalize(t, &t->added[i]));
     for (int which = 0; which < 2; which++) {
         size_t bytes = 1;
@@ -60,7 +63,7 @@ aq_status aq_added_build(aq_tokenizer *t, const char *place) {
         AQ_ALLOC(&t->arena, trie->nodes, bytes);
         trie->n_nodes = 1;
         for (uint32_t i = 0; i < t->n_added; i++)
-            if (t->added[i].normalized == which)
+            if (t->added[i].normalized == which && t->added[i].text.n)
                 AQ_TRY(add(t, trie, i, place));
     }
     return AQ_OK;

@@ -1,6 +1,6 @@
 /* source_model.c: tokenizer.model, SentencePiece's own file: a protobuf message (sentencepiece_model.proto) with the pieces and how they were
- * trained. Read is the model type BPE, as transformers' LlamaTokenizer reads it: control and user-defined pieces are added tokens, matched
- * in the text as it is. Another model type, or a normalizer that changes more than spaces, is refused by its name.
+ * trained. Read is the model type BPE, as transformers' LlamaTokenizer read it: control pieces are added tokens, matched in the text as it is;
+ * user-defined ones are SentencePiece's own affair: found in the text with its prefix, which does not begin again behind them. Another model type, or a normalizer that changes more than spaces, is refused by its name.
  *
  *   ModelProto      1 pieces, 2 trainer_spec, 3 normalizer_spec
  *   SentencePiece   1 text, 2 score (float), 3 type (normal 1 unknown 2 control 3 user-defined 4 unused 5 byte 6)
@@ -93,10 +93,11 @@ static aq_status read_piece(aq_source_reader *r, message m, model *to) {
         return aq_tokenizer_refuse_size(r->place, "pieces", (size_t)to->texts.n + 1);
     memcpy(&score, &bits, sizeof score);
     AQ_TRY(aq_arena_string(r->arena, text.s, text.n, &text.s));
-    int is_added = text.n && (type == UNKNOWN || type == CONTROL || type == USER_DEFINED);
+    int is_user = type == USER_DEFINED, is_added = text.n && (type == UNKNOWN || type == CONTROL || is_user);
     if (is_added)
-        AQ_PUSH(r->arena, &r->added, (aq_added_token){.text = text, .id = (int32_t)to->texts.n, .special = type != USER_DEFINED});
-    if (is_added && type != USER_DEFINED)
+        AQ_PUSH(r->arena, &r->added,
+                ((aq_added_token){.text = text, .id = (int32_t)to->texts.n, .special = !is_user, .normalized = (uint8_t)is_user, .frozen = (uint8_t)is_user}));
+    if (is_added && !is_user)
         text.n = 0; /* merges do not make it */
     AQ_PUSH(r->arena, &to->texts, text);
     AQ_PUSH(r->arena, &to->scores, score);

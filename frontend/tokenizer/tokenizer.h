@@ -40,6 +40,7 @@ typedef struct aq_added_token {
     uint8_t special, normalized, single_word;
     uint8_t lstrip, rstrip; /* an aq_strip */
     uint8_t alias;          /* stands for an id that has another text: matched, never decoded */
+    uint8_t frozen;         /* SPM: a piece that SentencePiece never splits nor joins: found in what the normalizer makes, as the vocabulary writes it */
 } aq_added_token;
 
 /* What a file says of a tokenizer; strings point into memory of whoever filled it and are copied by aq_tokenizer_build. */

@@ -3,12 +3,13 @@
 Llama 3's pattern on the vocabulary of SmolLM2.
 
   pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
-  tokenizer_spm.py
+  tokenizer_spm.py [user]      user: only the files of user-defined symbols
 
 spm.model.gz: the model (BPE, byte fallback). spm.json.gz: the same as Hugging Face converts it, merges for scores. spm_cases.gz, little-endian u32:
 n; each text: length, bytes, and four lists (count, ids): sentencepiece; tokenizer.json; the same with Metaspace, prepend_scheme first; Llama 3.
-Then n; each: count, ids, and their text for skip_special 0, 1: length, bytes."""
-import gzip, json, os, sys, tempfile
+Then n; each: count, ids, and their text for skip_special 0, 1: length, bytes.
+spm_user.model.gz, spm_user_cases.gz: a model with user-defined symbols; n; each text: length, bytes; sentencepiece: count, ids."""
+import gzip, json, os, random, sys, tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import tokenizer as base
 from tokenizer import HERE, Texts, u32, write
@@ -17,7 +18,10 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 EXTRA = ["'S I'LL You'Re 'VE", "\u017f'\u017f", "a\r\n\r\n  b", "  \n \n\tx", "12345678 1 22", "x!\n\n", " <s> a</s>\n<unk>b<0x41>", "\u2581a\u2581\u2581b", "\t a", "!!!a"]
 
 
-def train():
+USER = ["<|im_start|>", "\u4e2d\u6587", "ab", "\u2581the", "\u2581", "x y", "e\u0301"]
+
+
+def train(size=1000, **more):
     import sentencepiece as spm
     with tempfile.TemporaryDirectory() as d:
         texts = Texts(11)
@@ -25,9 +29,9 @@ def train():
             f.write(open(os.path.join(HERE, "..", "essay.txt")).read())
             for _ in range(3000):
                 f.write(texts.text().replace("\0", "").replace("\n", " ") + "\n")
-        spm.SentencePieceTrainer.train(input=os.path.join(d, "corpus"), model_prefix=os.path.join(d, "spm"), vocab_size=1000, model_type="bpe",
+        spm.SentencePieceTrainer.train(input=os.path.join(d, "corpus"), model_prefix=os.path.join(d, "spm"), vocab_size=size, model_type="bpe",
                                        normalization_rule_name="identity", remove_extra_whitespaces=False, byte_fallback=True, character_coverage=0.98,
-                                       split_digits=True, allow_whitespace_only_pieces=True, num_threads=1, minloglevel=2)
+                                       split_digits=True, allow_whitespace_only_pieces=True, num_threads=1, minloglevel=2, **more)
         return open(os.path.join(d, "spm.model"), "rb").read()
 
 
@@ -91,7 +95,21 @@ def main():
             text = fast.decode(ids, skip_special_tokens=skip).encode()
             out += [u32(len(text)), text]
     write("spm_cases.gz", b"".join(out))
+    write_user()
+
+
+def write_user():
+    import sentencepiece as spm
+    model = train(600, user_defined_symbols=USER)
+    sp, texts, r = spm.SentencePieceProcessor(model_proto=model), Texts(8), random.Random(8)
+    cases = [u32(300)]
+    for _ in range(300):
+        text = "".join(r.choice([r.choice(USER), " " * r.randrange(3), texts.part()]) for _ in range(r.randrange(6))).replace("</s>", "")
+        ids = sp.encode(text)
+        cases += [u32(len(text.encode())), text.encode(), u32(len(ids)), u32(*ids)]
+    write("spm_user.model.gz", model)
+    write("spm_user_cases.gz", b"".join(cases))
 
 
 if __name__ == "__main__":
-    main()
+    main() if not sys.argv[1:] else write_user()

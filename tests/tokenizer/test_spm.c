@@ -45,7 +45,7 @@ static aq_tokenizer *open_with_metaspace(const char *json, size_t n) {
 static aq_tokenizer *open_llama3(void) {
     aq_arena arena = {0};
     aq_tokenizer_source s = vocab_source(&arena, "smollm2");
-    aq_added_token added[17] = {{{0}, 0, 0, 0, 0, 0, 0}};
+    aq_added_token added[17] = {{.id = 0}};
     aq_tokenizer *t;
     for (int i = 0; i < 17; i++)
         added[i] = (aq_added_token){.text = s.vocab[i], .id = i, .special = 1};
@@ -160,6 +160,28 @@ static size_t naive(const aq_tokenizer *t, const float *scores, const char *text
     }
 }
 
+/* Symbols that SentencePiece itself finds in a text: no prefix begins behind them, and what is between is merged as ever. */
+static void test_user_defined(void **state) {
+    (void)state;
+    size_t n, n_cases;
+    char *model = vocab_gunzip("spm_user.model.gz", &n_cases), *cases = vocab_gunzip("spm_user_cases.gz", &n);
+    aq_tokenizer *t = open_as("tokenizer.model", model, n_cases);
+    vocab_data at = {cases, cases + n};
+    n_cases = vocab_u32(&at);
+    for (size_t i = 0; i < n_cases; i++) {
+        aq_bytes text = vocab_list(&at, 1), want = vocab_list(&at, 4);
+        aq_ids ids = {0};
+        assert_int_equal(aq_tokenizer_encode(t, text.s, text.n, 1, &ids), AQ_OK);
+        if (ids.n != want.n || (ids.n && memcmp(ids.at, want.s, 4 * ids.n)))
+            fail_msg("\"%.*s\": %zu ids, expected %u", (int)text.n, text.s, ids.n, want.n);
+        aq_ids_close(&ids);
+    }
+    assert_true(n_cases == 300 && at.at == at.end);
+    aq_tokenizer_close(t);
+    free(model);
+    free(cases);
+}
+
 static void check_naive(const aq_tokenizer *t, const float *scores, const char *text, size_t n) {
     size_t cuts[202];
     aq_ids ids = {0};
@@ -251,7 +273,7 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_streamed_bytes), cmocka_unit_test(test_scores_by_the_rule),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_streamed_bytes), cmocka_unit_test(test_user_defined), cmocka_unit_test(test_scores_by_the_rule),
                                        cmocka_unit_test(test_time_is_linear)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
