@@ -35,6 +35,9 @@ uint64_t aq_file_size(const aq_file_writer *w);         /* bytes appended so far
 AQ_MUST_USE aq_status aq_file_commit(aq_file_writer *w); /* w is gone afterwards, whatever the outcome */
 void aq_file_abandon(aq_file_writer *w);                 /* NULL is fine */
 
+/* From a signal handler that ends the process at once: the temporary files of all writers are removed. */
+void aq_file_abandon_open(void);
+
 /* Removes temporary files whose names begin with prefix and whose writers were killed. What cannot be removed stays. */
 void aq_file_sweep(const char *folder, const char *prefix);
 

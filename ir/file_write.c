@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,37 @@ struct aq_file_writer {
     char buffer[64 << 10];
 };
 
+/* Names of the temporary files that are open, for a signal handler: copies in one place, since a writer's own may be freed while it looks. Where there
+ * are more than these, the next writer of the same file removes what is left. */
+enum { OPEN_NAMES = 8 };
+static struct {
+    atomic_int used; /* 0 free, 1 being filled in or out, 2 a name */
+    char path[PATH_MAX];
+} open_names[OPEN_NAMES];
+
+static void remember(const char *path) {
+    for (int i = 0; i < OPEN_NAMES; i++) {
+        int is_free = 0;
+        if (!atomic_compare_exchange_strong(&open_names[i].used, &is_free, 1))
+            continue;
+        memcpy(open_names[i].path, path, strlen(path) + 1);
+        atomic_store(&open_names[i].used, 2);
+        return;
+    }
+}
+
+static void forget(const char *path) {
+    for (int i = 0; i < OPEN_NAMES; i++)
+        if (atomic_load(&open_names[i].used) == 2 && !strcmp(open_names[i].path, path))
+            atomic_store(&open_names[i].used, 0);
+}
+
+void aq_file_abandon_open(void) {
+    for (int i = 0; i < OPEN_NAMES; i++)
+        if (atomic_load(&open_names[i].used) == 2)
+            (void)aq_call_unlink(open_names[i].path);
+}
+
 /* Locks the file just made. Whoever sweeps may have had it between: then it is gone, and another name is tried. 1: it is ours. */
 static int hold(int fd) {
     struct stat st;
@@ -98,8 +130,10 @@ static aq_status open_beside(aq_file_writer *w) {
         if (length < 0 || (size_t)length >= sizeof w->temporary)
             return aq_fail(AQ_FAILED, w->target, "the name is too long");
         w->fd = aq_call_open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-        if (w->fd >= 0 && hold(w->fd))
+        if (w->fd >= 0 && hold(w->fd)) {
+            remember(w->temporary);
             return AQ_OK;
+        }
         if (w->fd >= 0) {
             (void)aq_call_close(w->fd);
             continue;
@@ -220,6 +254,7 @@ static aq_status finish(aq_file_writer *w) {
         return AQ_OK;
     if (aq_call_rename(w->temporary, w->target))
         return cannot(AQ_FAILED, w->target, "cannot rename into place");
+    forget(w->temporary);
     w->temporary[0] = 0;
     return sync_folder(w->target);
 }
@@ -233,8 +268,10 @@ aq_status aq_file_commit(aq_file_writer *w) {
 void aq_file_abandon(aq_file_writer *w) {
     if (!w)
         return;
-    if (!w->direct && w->temporary[0])
+    if (!w->direct && w->temporary[0]) {
         (void)aq_call_unlink(w->temporary);
+        forget(w->temporary);
+    }
     if (w->fd >= 0 && w->fd != STDOUT_FILENO)
         (void)aq_call_close(w->fd);
     aq_mem_free(w);

@@ -51,11 +51,19 @@ static volatile sig_atomic_t interrupted, is_patient;
 static void (*volatile on_interrupt)(void *user);
 static void *volatile on_interrupt_user;
 
+static volatile sig_atomic_t heeding;
+static char farewell[64]; /* made beforehand: a handler can format nothing */
+
 static void handle_interrupt(int number) {
     (void)number;
-    if (interrupted++ && !is_patient)
-        _exit(AQ_INTERRUPTED);
     void (*call)(void *user) = on_interrupt;
+    if (!is_patient && (interrupted++ || (!heeding && !call))) {
+        aq_file_abandon_open();
+        if (write(STDERR_FILENO, farewell, strlen(farewell)) < 0) /* nobody is there to read it */
+            _exit(AQ_INTERRUPTED);
+        _exit(AQ_INTERRUPTED);
+    }
+    interrupted = 1;
     if (call)
         call(on_interrupt_user);
 }
@@ -72,6 +80,8 @@ static void handle_lost_page(int number, siginfo_t *info, void *context) {
 void aq_signals_open(void) {
     /* RESTART: stdio gives up a write that a signal interrupts, and what it held is lost. Who waits for input waits in ppoll, which returns anyway. */
     struct sigaction act = {.sa_handler = handle_interrupt, .sa_flags = SA_RESTART}, lost = {.sa_sigaction = handle_lost_page, .sa_flags = SA_SIGINFO};
+    int colours = aq_colours(stderr);
+    snprintf(farewell, sizeof farewell, "%saquila: %serror:%s interrupted\n", aq_obeys(stderr) ? "\r\033[K" : "", colours ? "\033[1;31m" : "", colours ? "\033[0m" : "");
     sigemptyset(&act.sa_mask);
     sigemptyset(&lost.sa_mask);
     sigaction(SIGBUS, &lost, NULL);
@@ -91,6 +101,10 @@ void aq_interrupt_patiently(void) {
 
 void aq_interrupt_note(void) {
     interrupted = 1;
+}
+
+void aq_interrupt_heed(int more) {
+    heeding += more;
 }
 
 void aq_interrupt_forget(void) {

@@ -21,10 +21,12 @@ int aq_report(aq_status status, int verbose);
 int aq_obeys(FILE *stream);
 int aq_colours(FILE *stream);
 
-/* SIGINT: the first sets the flag, the second ends the program at once with 130, unless aq_interrupt_patiently was called. SIGPIPE and SIGXFSZ are
+/* SIGINT ends the program at once with 130, and no half file stays behind. Where somebody heeds it (aq_interrupt_heed(1) till aq_interrupt_heed(-1), or
+ * a call is set) the first only sets the flag; with aq_interrupt_patiently all do. SIGPIPE and SIGXFSZ are
  * ignored: a closed pipe and a limit on files (ulimit -f) show as write errors. */
 void aq_signals_open(void);
 int aq_interrupted(void);
+void aq_interrupt_heed(int more);
 void aq_interrupt_note(void); /* as if SIGINT had come */
 void aq_interrupt_forget(void);
 void aq_interrupt_patiently(void); /* for a conversation: Ctrl-C pressed twice must not end it. Ctrl-\ still does */

@@ -118,10 +118,8 @@ static aq_status measure(aq_graph_run *r, aq_exec_cpu *cpu, aq_exec_report *repo
     AQ_ALLOC(r->arena, whole, runs + 1);
     for (uint32_t i = 0; i < r->kernels.of.n; i++)
         AQ_ALLOC(r->arena, cpu->launches[i].ns, runs + 1);
-    for (uint32_t i = 0; i < runs && !aq_interrupted(); i++)
+    for (uint32_t i = 0; i < runs; i++)
         whole[i] = aq_exec_cpu_run(cpu, (int)i);
-    if (aq_interrupted())
-        return aq_fail(AQ_INTERRUPTED, NULL, "interrupted");
     for (uint32_t k = 0; k < r->kernels.made.n; k++)
         AQ_TRY(add_time(r, cpu, k, runs, report));
     report->whole_ns = aq_exec_median(whole, runs);

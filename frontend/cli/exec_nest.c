@@ -206,10 +206,8 @@ static aq_status measure(nest_run *r, aq_machine *machine, const aq_launch *l, a
     AQ_TRY(aq_rt_limits_measure(report->threads, 0.1, &report->peaks));
     AQ_ALLOC(r->arena, ns, runs + 1);
     AQ_ALLOC(r->arena, left, r->n->axes.n + 1);
-    for (uint32_t i = 0; i < runs && !aq_interrupted(); i++)
+    for (uint32_t i = 0; i < runs; i++)
         ns[i] = aq_machine_run(machine, l);
-    if (aq_interrupted())
-        return aq_fail(AQ_INTERRUPTED, NULL, "interrupted");
     t.ns = report->whole_ns = aq_exec_median(ns, runs);
     t.flops = count_flops(r, r->n->first_phase, left, 1);
     for (uint32_t i = 0; i < r->n_bufs; i++)

@@ -16,10 +16,16 @@ static const size_t longest = (size_t)1 << 30;
 
 aq_status aq_lines_open(const char *path, aq_lines *l) {
     *l = (aq_lines){.path = path};
-    return strcmp(path, "-") ? aq_file_map(path, &l->file) : AQ_OK;
+    if (strcmp(path, "-"))
+        AQ_TRY(aq_file_map(path, &l->file));
+    aq_interrupt_heed(1); /* what was answered so far is to be written */
+    l->is_open = 1;
+    return AQ_OK;
 }
 
 void aq_lines_close(aq_lines *l) {
+    if (l->is_open)
+        aq_interrupt_heed(-1);
     aq_mem_free(l->held);
     aq_file_unmap(&l->file);
     *l = (aq_lines){0};

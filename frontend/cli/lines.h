@@ -11,7 +11,7 @@ typedef struct aq_lines {
     char *held;       /* bytes read; [at, n) are not given yet. A file is copied here line by line too: lines are changed in place */
     size_t at, n, room;
     uint64_t number;  /* of the line last given, from 1 */
-    int ended;
+    int ended, is_open;
 } aq_lines;
 
 AQ_MUST_USE aq_status aq_lines_open(const char *path, aq_lines *out);

@@ -104,7 +104,9 @@ static aq_status convert(const aq_args *a, const char *out, const aq_checkpoint 
             status = aq_refuse(AQ_WHY_CONVERT_TOKENIZER, o->tokenizer_folder, "no tokenizer in this folder: expected tokenizer.json, or vocab.json and merges.txt");
         AQ_TRY_GOTO(status, close, status);
     }
+    aq_interrupt_heed(1);
     status = aq_convert(&arena, c, out, o, &report);
+    aq_interrupt_heed(-1);
     (void)show((void *)(uintptr_t)a, 1, 1);
     if (status != AQ_OK)
         goto close;

@@ -92,8 +92,6 @@ static aq_status score_window(aq_subject *m, const walk *w, scores *s, int64_t b
     for (int64_t at = begin; at < end; at += w->part) {
         const float *logits;
         int64_t count = end - at < w->part ? end - at : w->part, first = from - 1 > at ? from - 1 - at : 0, wanted = count > first ? count - first : 0;
-        if (aq_interrupted())
-            return aq_fail(AQ_INTERRUPTED, NULL, "interrupted");
         AQ_TRY(aq_engine_feed(m->engine, 0, s->ids.at + at, count, wanted, &logits));
         for (int64_t i = 0; i < wanted && at + first + i + 1 < end; i++) {
             int64_t of = at + first + i + 1;

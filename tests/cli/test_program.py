@@ -14,6 +14,15 @@ def run(*args, stdin=b"", env=None, stdout=subprocess.PIPE):
                           env=e, timeout=120)
 
 
+AQ = os.path.abspath("models/aquila/aquila.aq")
+
+
+def catches(pid, number):
+    """Has this process a handler for it already?"""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1
+
+
 def verbs():
     listed = run("help").stdout.decode().split("\n\n")[2]
     return [line.split()[0] for line in listed.splitlines()]
@@ -326,6 +335,25 @@ class World(Case):
             p.send_signal(signal.SIGINT)
             _, err = p.communicate(timeout=20)
             self.assertEqual((p.returncode, err), (130, b"aquila: error: interrupted\n"))
+
+    def test_interrupt_of_what_does_not_look(self):
+        """Passes, machine code, packing, the reference: one Ctrl-C is enough, one line is said, and no half file is left."""
+        work = (("opt", AQ, "--config", "aquila-33b", "--explain", "--target", "cpu:v4"), ("exec", AQ, "--config", "smollm2-135m", "--target", "ref"),
+                ("compile", "aquila-7b:random", "-o", "plan.aqp"), ("run", "aquila-7b:random", "--prompt-ids", "1", "--weights-type", "q4_0"))
+        with tempfile.TemporaryDirectory() as d:
+            for args in work:
+                p = subprocess.Popen([os.path.abspath(PROGRAM), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=d,
+                                     env={**os.environ, "AQ_CACHE": os.path.join(d, "cache")})
+                self.addCleanup(p.kill)
+                while p.poll() is None and not catches(p.pid, signal.SIGINT):
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                p.send_signal(signal.SIGINT)
+                out, err = p.communicate(timeout=20)
+                if p.returncode != 0:  # on a fast machine it may be over before
+                    self.assertEqual((p.returncode, err, out), (130, b"aquila: error: interrupted\n", b""), args)
+            left = [f for _, _, files in os.walk(d) for f in files]
+            self.assertFalse([f for f in left if ".tmp." in f], left)
 
     def on_a_terminal(self, *args, env=None):
         """A child with a terminal of its own, and that terminal's end."""
