@@ -183,13 +183,13 @@ static aq_status put_fused(reader *r, const aq_stored *t, int64_t layer, int is_
     return AQ_OK;
 }
 
-/* PEFT stores the output itself beside its adapter: left out if it is the model's, element by element. */
+/* PEFT may store the embedding and the output themselves beside an adapter: left out if they are the model's, element by element. */
 static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name) {
     uint32_t row;
     int64_t layer;
     const char *house;
     const aq_tensor *base = NULL;
-    float x, y;
+    float x[256], y[256];
     if (aq_import_find(AQ_NAMING_HF, name, &row, &layer) || aq_import_find(AQ_NAMING_FLAGAI, name, &row, &layer)) {
         AQ_TRY(aq_tensor_house_name(&r->c->arena, row, layer, &house));
         base = aq_checkpoint_find(r->c, house);
@@ -198,28 +198,43 @@ static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name) {
     }
     int same = base && base->data && base->rank == t->rank && base->dim[0] == t->dim[0] && base->dim[1] == t->dim[1] &&
                aq_dtype_of(t->dtype)->block == 1 && aq_dtype_of(base->dtype)->block == 1;
-    for (size_t i = 0; same && i < (size_t)t->dim[0] * (size_t)t->dim[1]; i++) {
-        aq_dtype_decode_f32(t->dtype, t->data, i, 1, &x);
-        aq_dtype_decode_f32(base->dtype, base->data, i, 1, &y);
-        same = x == y;
+    size_t all = same ? t->bytes / aq_dtype_of(t->dtype)->bytes : 0;
+    for (size_t i = 0, n; same && i < all; i += n) {
+        n = all - i < 256 ? all - i : 256;
+        aq_dtype_decode_f32(t->dtype, t->data, i, n, x);
+        aq_dtype_decode_f32(base->dtype, base->data, i, n, y);
+        for (size_t k = 0; k < n; k++)
+            same &= x[k] == y[k];
     }
     return same ? AQ_OK : REFUSE(AQ_WHY_LORA_BASE, t, "replaces a weight of the model: expected an adapter only (in PEFT: save_pretrained with save_embedding_layers=False)");
 }
 
-static aq_status put(reader *r, const aq_stored *t) {
-    static const char base[] = ".base_layer.weight";
-    char module[160];
-    int is_b;
-    uint32_t row, head = t->name.n - (uint32_t)(sizeof base - 1);
+/* Is it a weight of the model and no adapter: MODULE.base_layer.weight, or, with save_embedding_layers, the embedding and the output by their own
+ * names? *base: its name as files of models have it, in `room`. */
+static int names_base(aq_bytes name, char *room, size_t size, aq_bytes *base) {
+    static const char inner[] = ".base_layer", end[] = ".weight";
+    uint32_t row, n = sizeof end - 1, m = sizeof inner - 1;
     int64_t layer;
-    if (t->name.n > sizeof base && head < sizeof module - 8 && !memcmp(t->name.s + head, base, sizeof base - 1)) {
-        aq_bytes name = {t->name.s, head};
-        while (skip(&name, "base_model.model.")) {
-        }
-        memcpy(module, name.s, name.n);
-        memcpy(module + name.n, ".weight", sizeof ".weight");
-        return check_base(r, t, (aq_bytes){module, name.n + 7});
+    while (skip(&name, "base_model.model.")) {
     }
+    if (name.n < n + m || name.n >= size || memcmp(name.s + name.n - n, end, n) != 0)
+        return 0;
+    int wrapped = !memcmp(name.s + name.n - n - m, inner, m);
+    uint32_t head = name.n - n - (wrapped ? m : 0);
+    memcpy(room, name.s, head);
+    memcpy(room + head, end, sizeof end);
+    *base = (aq_bytes){room, head + n};
+    return wrapped || aq_import_find(AQ_NAMING_HF, *base, &row, &layer) || aq_import_find(AQ_NAMING_FLAGAI, *base, &row, &layer);
+}
+
+static aq_status put(reader *r, const aq_stored *t) {
+    char module[160];
+    aq_bytes base;
+    int is_b;
+    uint32_t row;
+    int64_t layer;
+    if (names_base(t->name, module, sizeof module, &base))
+        return check_base(r, t, base);
     if (!split_name(t->name, module, sizeof module, &is_b))
         return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like base_model.model.%s.lora_A.weight", "model.layers.0.self_attn.q_proj");
     aq_bytes name = {module, (uint32_t)strlen(module)};
