@@ -56,7 +56,7 @@ static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
         return AQ_OK;
     *out = aq_dtype_by_name(t, strlen(t));
     if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
-        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q4_k or q6_k", t);
+        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1 or q2_k to q6_k", t);
     return AQ_OK;
 }
 
@@ -87,7 +87,7 @@ static aq_status open_checkpoint(aq_engine *e, const char *model) {
     e->checkpoint_open = 1;
     if (e->o.n_lora)
         AQ_TRY(add_lora(e, type));
-    if (type != AQ_DTYPE_NONE && !random)
+    if (!random)
         AQ_TRY(aq_checkpoint_retype(&e->c, type));
     return e->c.adapters.n ? aq_lora_dots(&e->c) : AQ_OK;
 }

@@ -15,7 +15,7 @@ typedef struct retyped {
 
 static aq_status make_rows(const aq_tensor_maker *maker, int64_t first, int64_t count, void *out) {
     const retyped *m = (const retyped *)maker;
-    size_t k = (size_t)m->from.dim[1], old = aq_tensor_row_bytes(&m->from), now = k / aq_dtype_of(m->to)->block * aq_dtype_of(m->to)->bytes;
+    size_t k = m->from.rank == 2 ? (size_t)m->from.dim[1] : 1, old = aq_tensor_row_bytes(&m->from), now = k / aq_dtype_of(m->to)->block * aq_dtype_of(m->to)->bytes;
     void *p;
     AQ_TRY(aq_mem_alloc(k * sizeof(float) + old, &p));
     float *row = p;
@@ -73,13 +73,20 @@ static aq_status retype(aq_checkpoint *c, aq_dtype to, aq_tensor *t) {
     return aq_tensor_become(t, to, AQ_MADE_RETYPED, &m->maker);
 }
 
+/* The graph computes in f32, so f64 is never left. */
+static aq_dtype goal(const aq_tensor *t, aq_dtype to) {
+    if (t->rank == 2 && to != AQ_DTYPE_NONE)
+        return to;
+    return t->dtype == AQ_F64 ? AQ_F32 : t->dtype;
+}
+
 aq_status aq_checkpoint_retype(aq_checkpoint *c, aq_dtype to) {
     aq_tensor *now;
     AQ_ALLOC(&c->arena, now, c->n_tensors + 1);
     for (uint32_t i = 0; i < c->n_tensors; i++) {
         now[i] = c->tensors[i];
-        if (now[i].rank == 2 && now[i].dtype != to)
-            AQ_TRY(retype(c, to, &now[i]));
+        if (goal(&now[i], to) != now[i].dtype)
+            AQ_TRY(retype(c, goal(&now[i], to), &now[i]));
     }
     c->tensors = now;
     return AQ_OK;

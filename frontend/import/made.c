@@ -52,7 +52,7 @@ void aq_tensor_content(const aq_checkpoint *c, const aq_tensor *t, uint64_t out[
 
 aq_status aq_tensor_become(aq_tensor *t, aq_dtype to, aq_made_recipe recipe, aq_tensor_maker *maker) {
     size_t elements;
-    AQ_TRY(aq_size_mul((size_t)t->dim[0], (size_t)t->dim[1], t->file_name, &elements));
+    AQ_TRY(aq_size_mul((size_t)t->dim[0], t->rank == 2 ? (size_t)t->dim[1] : 1, t->file_name, &elements));
     AQ_TRY(aq_dtype_bytes(to, elements, t->file_name, &t->bytes));
     maker->content[1] ^= (uint64_t)to << 56 | (uint64_t)recipe << 48;
     t->dtype = to;

@@ -16,7 +16,7 @@ typedef struct aq_tensor_maker {
 /* What turned the content a maker starts from into its own; a number once given is never given again, since cache files are named by it. */
 typedef enum aq_made_recipe { AQ_MADE_RETYPED = 1, AQ_MADE_MERGED = 2 } aq_made_recipe;
 
-/* *t, a matrix of whole blocks of `to` in each row, has from now on the type `to` and the rows of `maker`, whose content, of what it starts from,
+/* *t, whose rows are whole blocks of `to` (of a vector: one element each), has from now on the type `to` and the rows of `maker`, whose content, of what it starts from,
  * gets the recipe. maker must live as long as the checkpoint. AQ_REFUSED: its bytes overflow. */
 AQ_MUST_USE aq_status aq_tensor_become(aq_tensor *t, aq_dtype to, aq_made_recipe recipe, aq_tensor_maker *maker);
 

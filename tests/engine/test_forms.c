@@ -5,6 +5,7 @@
 #include "frontend/engine.h"
 #include "frontend/import/json.h"
 #include "ir/memory.h"
+#include "tests/support/micro.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -94,7 +95,53 @@ static void every_form_compiled(void **state) {
     check_all("cpu", 5e-3);
 }
 
+/* The micro model in `type`, its norms too, by `target`. */
+static void micro_logits(aq_dtype type, const char *target, float logits[16]) {
+    static const int32_t ids[] = {1, 5, 9, 2, 11};
+    char folder[64], path[96];
+    unsigned char *bytes;
+    const float *row;
+    size_t n;
+    aq_micro m;
+    aq_engine *e;
+    aq_engine_options o = {.target = target, .context = 16, .threads = 1};
+    aq_micro_open(&m, type, 0, 11);
+    for (uint32_t i = 0; type == AQ_F64 && i < m.n_tensors; i++)
+        if (m.tensors[i].rank == 1) {
+            void *wide;
+            assert_int_equal(aq_arena_alloc(&m.arena, (size_t)m.tensors[i].dim[0], sizeof(double), &wide), AQ_OK);
+            aq_dtype_decode_f64(AQ_F32, m.tensors[i].data, 0, (size_t)m.tensors[i].dim[0], wide);
+            m.tensors[i].data = wide;
+            m.tensors[i].dtype = AQ_F64;
+            m.tensors[i].bytes *= 2;
+        }
+    aq_micro_gguf(&m, &bytes, &n);
+    aq_micro_folder(folder);
+    aq_micro_put(folder, "m.gguf", bytes, n);
+    snprintf(path, sizeof path, "%s/m.gguf", folder);
+    if (aq_engine_open(path, &o, &e) != AQ_OK || aq_engine_feed(e, 0, ids, 5, 1, &row) != AQ_OK)
+        fail_msg("%s, %s: %s", aq_dtype_of(type)->name, target, aq_error());
+    memcpy(logits, row, 16 * sizeof *logits);
+    aq_engine_close(e);
+    aq_micro_remove(folder);
+    aq_mem_free(bytes);
+    aq_micro_close(&m);
+}
+
+/* Weights in f64 whose values f32 holds: the same bits come out. */
+static void doubles_are_computed_in_f32(void **state) {
+    (void)state;
+    float want[16], got[16];
+    const char *version, *path;
+    for (int cpu = 0; cpu < 1 + (aq_cpu_llvm_version(&version, &path) == AQ_OK); cpu++) {
+        micro_logits(AQ_F32, cpu ? NULL : "ref", want);
+        micro_logits(AQ_F64, cpu ? NULL : "ref", got);
+        assert_memory_equal(got, want, sizeof want);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_form_interpreted), cmocka_unit_test(every_form_compiled)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_form_interpreted), cmocka_unit_test(every_form_compiled),
+                                       cmocka_unit_test(doubles_are_computed_in_f32)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
