@@ -198,19 +198,21 @@ aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value
 
 /* Names of types that files in circulation have and we do not: only for the message. */
 static const char *foreign_type(uint32_t number) {
-    static const char *const names[] = {[9] = "q8_1", [15] = "q8_K", [20] = "iq4_nl", [23] = "iq4_xs", [39] = "mxfp4"};
+    static const char *const names[] = {[9] = "q8_1", [15] = "q8_K", [16] = "iq2_xxs", [17] = "iq2_xs", [18] = "iq3_xxs", [19] = "iq1_s", [20] = "iq4_nl",
+                                        [21] = "iq3_s", [22] = "iq2_s", [23] = "iq4_xs", [25] = "i16", [27] = "i64", [29] = "iq1_m", [34] = "tq1_0",
+                                        [35] = "tq2_0", [39] = "mxfp4", [40] = "nvfp4", [41] = "q1_0", [42] = "q2_0"};
     return number < sizeof names / sizeof *names && names[number] ? names[number] : "unknown";
 }
 
 static aq_status refuse_type(const char *path, aq_bytes name, uint32_t number) {
     char known[200] = "";
-    for (int t = 1; t < AQ_DTYPE_COUNT; t++)
-        if (aq_dtype_of((aq_dtype)t)->gguf >= 0)
-            snprintf(known + strlen(known), sizeof known - strlen(known), " %s (%d)", aq_dtype_of((aq_dtype)t)->name,
-                     aq_dtype_of((aq_dtype)t)->gguf);
-    return aq_import_refuse(AQ_WHY_GGUF_TENSOR_TYPE, path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s",
-                            number, foreign_type(number),
-                            known);
+    for (int t = 1; t < AQ_DTYPE_COUNT; t++) {
+        const aq_dtype_info *row = aq_dtype_of((aq_dtype)t);
+        if (row->gguf >= 0 && row->kind != AQ_KIND_INT)
+            snprintf(known + strlen(known), sizeof known - strlen(known), " %s", row->name);
+    }
+    return aq_import_refuse(AQ_WHY_GGUF_TENSOR_TYPE, path, "tensor", name.s, name.n, "type number %u (%s) is not supported: expected one of%s (llama-quantize "
+                            "makes such a file of the unquantised model)", number, foreign_type(number), known);
 }
 
 /* data holds the offset until the data section is known. */

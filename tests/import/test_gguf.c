@@ -333,8 +333,11 @@ static const struct {
     {"blk.0.attn_v.weight", NULL, 4, 0, "m.gguf:tensor blk.0.attn_v.weight: an axis of 0: expected a size above 0 that fits memory"},
     {"blk.0.attn_v.weight", NULL, 8, 1u << 30, "m.gguf:tensor blk.0.attn_v.weight: an axis of 4611686018427387936: expected a size above 0 that fits memory"},
     {"blk.0.attn_v.weight", NULL, 20, 15,
-     "m.gguf:tensor blk.0.attn_v.weight: type number 15 (q8_K) is not supported: expected one of f64 (28) f32 (0) bf16 (30) f16 (1) i8 (24) i32 (26) q4_0 (2) "
-     "q4_1 (3) q8_0 (8) q5_0 (6) q5_1 (7) q2_k (10) q3_k (11) q4_k (12) q5_k (13) q6_k (14)"},
+     "m.gguf:tensor blk.0.attn_v.weight: type number 15 (q8_K) is not supported: expected one of f64 f32 bf16 f16 q4_0 q4_1 q8_0 q5_0 q5_1 q2_k q3_k q4_k q5_k "
+     "q6_k (llama-quantize makes such a file of the unquantised model)"},
+    {"blk.0.attn_v.weight", NULL, 20, 23,
+     "m.gguf:tensor blk.0.attn_v.weight: type number 23 (iq4_xs) is not supported: expected one of f64 f32 bf16 f16 q4_0 q4_1 q8_0 q5_0 q5_1 q2_k q3_k q4_k q5_k "
+     "q6_k (llama-quantize makes such a file of the unquantised model)"},
     {"blk.0.attn_v.weight", NULL, 20, 24, "m.gguf:tensor blk.0.attn_v.weight: type i8: expected a floating-point or block-quantised type"},
     {"blk.0.attn_norm.weight", NULL, 12, 8, "m.gguf:tensor blk.0.attn_norm.weight: type q8_0: expected a floating-point type for the weight of a norm"},
     {"blk.0.attn_v.weight", NULL, 24, 7, "m.gguf:tensor blk.0.attn_v.weight: offset 7: expected a multiple of the alignment of 32"},
