@@ -131,11 +131,51 @@ def prompt_seeds():
     seed("prompts", "messages", b'\2{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b\\u0000<|im_end|>"}], "stop": "z"}\n{"x": 1}\n')
 
 
+# What `exec --show nest` prints of the first kernel of fuse_gate.
+NEST = """nest f.00.rms.2dot.silu(
+  in %r: f32[T, 64],
+  in @g: f32[64],
+  in @w1: q4_1[96, 64] panel,
+  in @w3: q4_1[96, 64] panel,
+  out %mul.3: f32[T, 96],
+  scratch %quantize: a16[T, 64]
+) {
+  axis t: T, n: 64, r: 64, n2: 96, d: 64
+  phase {
+    tiles t by 1 {
+      acc %rms sum [t]
+      for r by 64 lanes 16 {
+        %rms += mul(%r[t, r], %r[t, r])
+      }
+      let %rms_2 = rsqrt(add(mul(%rms, 0.015625), 1e-05))
+      for n by 64 lanes 16 {
+        store %quantize[t, n] = quantize(mul(mul(%r[t, n], %rms_2), @g[n])) {dtype=a16}
+      }
+    }
+  }
+  phase {
+    tiles t by 1 {
+      tiles n2 by 16 lanes 16 {
+        acc %dot sum [t, n2]
+        acc %dot.2 sum [t, n2]
+        for d by 32 {
+          %dot += dot(%quantize[t, d], @w1[n2, d])
+          %dot.2 += dot(%quantize[t, d], @w3[n2, d])
+        }
+        store %mul.3[t, n2] = mul(silu(%dot), %dot.2)
+      }
+    }
+  }
+}
+"""
+
+
 def edit_seeds():
     with open(os.path.join(HERE, "corpus/lower/fuse_gate"), "rb") as f:
         gate = f.read()
-    seed("lower", "edits_schedule", b"\1" + gate[1:] + b"\0schedule f.00.rms.2dot.silu { t 1; n 16 lanes }\n")
-    seed("lower", "edits_nest", b"\1" + gate[1:] + b"\0nest f.00.rms.2dot.silu(\n  in %r: f32[T, 64]\n) {\n  phase {\n    tiles t by 1 {\n    }\n  }\n}\n")
+    schedules = "schedule f.00.rms.2dot.silu { n 16 tiles lanes; d 32 tiles; t 1 tiles; r 64 tiles lanes 16 }\nschedule f.01.dot.add { n2 16 tiles lanes; t 1 tiles }\n"
+    seed("lower", "edits_schedule", b"\1" + gate[1:] + b"\0" + schedules.encode())
+    seed("lower", "edits_nest", b"\1" + gate[1:] + b"\0" + NEST.encode())
 
 
 gguf_seeds(), folder_seeds(), lora_seeds(), prompt_seeds(), edit_seeds()
