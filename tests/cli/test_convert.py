@@ -133,7 +133,7 @@ class Convert(unittest.TestCase):
         """A limit on the size of files stands for it: the writer dies by no signal, and nothing is left."""
         self.good("convert", TINY, "-o", self.path("m.gguf"))
         before = digest(self.path("m.gguf"))
-        limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000)); "
+        limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000)); "
         for out in (["m.gguf"], ["folder"], ["flag", "--to", "flagai"]):
             r = subprocess.run([sys.executable, "-c", limit + "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", PROGRAM, "convert", TINY, "-o", self.path(out[0]), *out[1:],
                                 "--weights-type", "f32"], capture_output=True, timeout=60)
