@@ -7,6 +7,7 @@
  * as many as keep their activations in half of L2 while the columns go by. Few tokens read one panel at a time: a core draws more from
  * memory in one long stream than in several (Zen 4, 269 MB of bf16, 2 threads: 64 columns 124, 32 164, 16 204 tokens/s). */
 #include "codegen/lower.h"
+#include "ir/block.h"
 
 #include <string.h>
 
@@ -164,18 +165,25 @@ static aq_status lowers(const aq_module *m, aq_id body, const aq_schedule *s, in
     return status == AQ_REFUSED ? AQ_OK : status;
 }
 
-enum { OPEN_TOKENS = 258 };
+enum { OPEN_TOKENS = 258, OPEN_BYTES = 8 << 20 /* of activations: they come from L3, which the workers share */ };
 
-/* The weights that int16 activations meet, in panels of blocks, are opened once for all tokens of a work item: bits the same, and from some
- * twenty tokens on faster (emit_wide.c). Bytes activations would lose: their dots take the codes as bytes. The more tokens the better, though
- * their activations leave L2: q6_k, 512 tokens, K = 1024, 96 at a time 178, 258 180, 516 184 Gop/s; K = 2816, 78 175, 258 180. */
+/* Weights with steps (the K types) that int16 activations meet, in panels, are opened once for all tokens of a work item: bits the same, and from
+ * some twenty tokens on faster (emit_wide.c). The more tokens the better, though their activations leave L2: q6_k, 512 tokens, K = 1024, 96 at a
+ * time 178, 258 180, 516 184 Gop/s; K = 2816, 78 175, 258 180; K = 11008, 84 120, 258 177, one panel for 12 tokens 146. Tried and dropped for the other types, whose codes are quick to unpack: q4_0 at
+ * 512 tokens 196 -> 194, at 16 181 -> 158. Bytes activations would lose: their dots take the codes as bytes. */
 static aq_status open_weights(aq_module *m, aq_id body, const look *w, const aq_target *t, aq_schedule *s) {
     const aq_body *b = &m->bodies.at[body];
     aq_axis_plan *n_plan = plan_of(s, 'n'), *t_plan = plan_of(s, 't');
     int64_t row = 9 * at_least(w->k, 1) / 4; /* bytes, about the same for both sides */
-    if (!t->has_avx512 || n_plan->step[0] * row * w->dots_together > (int64_t)t->l2_bytes / 2)
-        return AQ_OK;
+    aq_axis_plan n_before = *n_plan, before = *t_plan;
+    int64_t room = (int64_t)t->l2_bytes / row / w->dots_together;
     int first = s->n_values, tokens = t_plan->step[1] ? t_plan->step[1] : t_plan->step[0];
+    if (!t->has_avx512 || room < AQ_PANEL_ROWS)
+        return AQ_OK;
+    if (n_plan->step[0] > room) { /* the longest rows of the largest models: one panel at a time, for twice the tokens */
+        n_plan->step[0] = AQ_PANEL_ROWS;
+        tokens *= 2;
+    }
     for (uint32_t i = 0; i < b->nodes.n && s->n_values < AQ_MAX_VALUES; i++) {
         const aq_node *n = &m->nodes.at[b->nodes.at[i]];
         if (n->op != AQ_OP_dot || in_type(m, n, 0)->dtype != AQ_A16 || in_type(m, n, 1)->rank != 2)
@@ -183,26 +191,25 @@ static aq_status open_weights(aq_module *m, aq_id body, const look *w, const aq_
         aq_id weight = aq_node_in(m, n)[1];
         char name[96];
         aq_value_plan *p = &s->value[s->n_values];
-        if (aq_dtype_of(in_type(m, n, 1)->dtype)->kind != AQ_KIND_WEIGHT || layout_of(m, body, weight) != AQ_LAYOUT_PANEL || aq_low_value_plan(m, b, s, weight))
+        if (aq_dtype_of(in_type(m, n, 1)->dtype)->kind != AQ_KIND_WEIGHT || !aq_block_of(in_type(m, n, 1)->dtype)->steps || layout_of(m, body, weight) != AQ_LAYOUT_PANEL || aq_low_value_plan(m, b, s, weight))
             continue;
         aq_low_value_name(m, b, weight, name, sizeof name);
         *p = (aq_value_plan){.kept = AQ_KEPT_LOCAL};
         AQ_TRY(aq_arena_string(&m->arena, name, strlen(name), &p->value));
         s->n_values++;
     }
-    if (s->n_values == first)
-        return AQ_OK;
-    int64_t block = 2 * (int64_t)t->l2_bytes / row;
-    aq_axis_plan before = *t_plan;
+    int64_t block = OPEN_BYTES / row;
     block = (block < OPEN_TOKENS ? at_least(block, tokens) : OPEN_TOKENS) / tokens * tokens;
     t_plan->step[0] = (int32_t)block;
     t_plan->step[1] = block > tokens ? tokens : 0;
     t_plan->role[1] = 0;
-    int fits;
-    AQ_TRY(lowers(m, body, s, &fits));
+    int fits = s->n_values > first;
+    if (fits)
+        AQ_TRY(lowers(m, body, s, &fits));
     if (!fits) { /* a dot whose rows are not simply an axis */
         s->n_values = (uint8_t)first;
         *t_plan = before;
+        *n_plan = n_before;
     }
     return AQ_OK;
 }
