@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """test_program.py: the program from outside: help, tables, refusals, pipes, signals, tokenize. AQ_PROGRAM names it."""
-import base64, json, os, pathlib, pty, select, shlex, signal, subprocess, sys, tempfile, time, unittest
+import base64, json, os, pathlib, pty, re, select, shlex, signal, subprocess, sys, tempfile, time, unittest
 
 PROGRAM = os.environ.get("AQ_PROGRAM", "build/release/aquila")
 if not os.access(PROGRAM, os.X_OK):
@@ -92,6 +92,18 @@ class Help(Case):
                 self.assertIn(line.strip(), page)
                 seen += 1
         self.assertGreater(seen, 15)
+
+    def test_readme(self):
+        """Every command line of the README names a verb, and options that it has."""
+        options = {v["verb"]: {"--" + o["name"] for o in v["options"]} for v in json.loads(self.fine("help", "--json"))}
+        text = pathlib.Path("README.md").read_text()
+        lines = re.findall(r"^    (aquila [a-z].*)|`(aquila [a-z][^`]*)`", text, re.M)
+        self.assertGreater(len(lines), 20)
+        for line in (a or b for a, b in lines):
+            verb = line.split()[1]
+            self.assertIn(verb, options, line)
+            for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", re.split(r"  +|#", line)[0]):
+                self.assertIn(option, options[verb], line)
 
     def test_wrong_command_lines(self):
         self.refused(2, "did you mean tokenize", "tokenise", "x")
