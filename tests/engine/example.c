@@ -27,13 +27,14 @@ static aq_status go_on(aq_engine *engine, aq_rt_sampler *sampler, const char *te
 }
 
 int main(int argc, char **argv) {
-    aq_engine_options options = {NULL};
+    aq_engine_options options;
     const aq_rt_sampling greedy = {0};
     aq_engine *engine = NULL;
     aq_rt_sampler *sampler = NULL;
     aq_status status;
     if (argc < 3)
         return AQ_USAGE;
+    memset(&options, 0, sizeof options);
     options.target = argc > 3 ? argv[3] : "cpu";
     AQ_TRY_GOTO(status, close, aq_engine_open(argv[1], &options, &engine));
     AQ_TRY_GOTO(status, close, aq_rt_sampler_open(&greedy, aq_engine_vocab(engine), &sampler));
