@@ -1,4 +1,4 @@
-/* retype.c: a maker over each matrix: decode a row, encode it. Cost: about 1 ns an element to q8_0 or bf16, 3 ns to q4_0, once a model (what
+/* retype.c: a maker over each matrix: decode a row, encode it. Cost: about 1 ns an element to q8_0 or bf16, 2 ns to q4_0, once a model (what
  * is packed from it is kept in the cache). Dropped: the whole model converted in memory when opened, twice its size at the largest moment. */
 #include "frontend/retype.h"
 
