@@ -43,7 +43,7 @@ static aq_status progress(void *user, uint64_t bytes) {
 
 /* ---- which files a folder holds ---- */
 
-enum { MADE = 1 /* in config and weights */, COPIED = 2 /* from the source, if it is there */, HF = 4, FLAGAI = 8 /* written for that form otherwise */ };
+enum { MADE = 1 /* in config and weights */, COPIED = 2 /* from the source, if it is there */, HF = 4, FLAGAI = 8 /* written for that form otherwise */, OWN = 16 /* not copied for FlagAI's own code */ };
 static const struct known {
     const char *name;
     int flags;
@@ -55,8 +55,8 @@ static const struct known {
     {"pytorch_model.bin", MADE, AQ_TOKENIZER_FILES},
     {"tokenizer.json", COPIED | HF | FLAGAI, AQ_FILE_TOKENIZER_JSON},
     {"tokenizer_config.json", COPIED | HF | FLAGAI, AQ_FILE_TOKENIZER_CONFIG},
-    {"special_tokens_map.json", COPIED | HF | FLAGAI, AQ_FILE_SPECIAL_MAP},
-    {"vocab.json", COPIED | FLAGAI, AQ_FILE_VOCAB},
+    {"special_tokens_map.json", COPIED | HF | FLAGAI | OWN, AQ_FILE_SPECIAL_MAP},
+    {"vocab.json", COPIED | FLAGAI | OWN, AQ_FILE_VOCAB},
     {"merges.txt", COPIED | FLAGAI, AQ_FILE_MERGES},
     {"added_tokens.json", COPIED | FLAGAI, AQ_FILE_ADDED},
     {"tokenizer.model", COPIED, AQ_TOKENIZER_FILES},
@@ -246,11 +246,12 @@ static aq_status source_folder(job *j, const char **out) {
 static aq_status write_tokenizer(job *j) {
     const char *folder, *from;
     const aq_tokenizer_source *t = j->model.tokenizer;
-    int form = j->o->to == AQ_FORM_HF ? HF : FLAGAI;
+    int form = j->o->to == AQ_FORM_HF ? HF : FLAGAI, is_aquilas = form == FLAGAI && aq_tokenizer_flagai_size(t);
     AQ_TRY(source_folder(j, &folder));
     for (int i = 0; i < N_KNOWN; i++) {
+        aq_tokenizer_file file = is_aquilas && known[i].file == AQ_FILE_SPECIAL_MAP ? AQ_FILE_FLAGAI_MAP : known[i].file;
         aq_file_writer *w;
-        if (folder && (known[i].flags & COPIED)) {
+        if (folder && (known[i].flags & COPIED) && !(is_aquilas && (known[i].flags & OWN))) {
             AQ_TRY(path_in(j, folder, known[i].name, &from));
             if (aq_file_kind(from)) { /* what cannot be read is no reason to leave it out */
                 AQ_TRY(copy_file(j, from, known[i].name));
@@ -260,7 +261,7 @@ static aq_status write_tokenizer(job *j) {
         if (!(known[i].flags & form) || t->kind == AQ_TOKENIZER_NONE || (t->kind == AQ_TOKENIZER_SPM && !(known[i].flags & HF)))
             continue;
         AQ_TRY(begin(j, known[i].name, &w));
-        aq_status status = aq_tokenizer_put(t, j->model.chat_template, j->config.max_length, known[i].file, w);
+        aq_status status = aq_tokenizer_put(t, j->model.chat_template, j->config.max_length, file, w);
         if (status == AQ_REFUSED && j->c->path)
             return aq_fail_prefix(status, j->c->path);
         AQ_TRY(status);

@@ -46,7 +46,7 @@ AQ_MUST_USE aq_status aq_torch_put(const aq_out_model *m, aq_file_writer *w);
 AQ_MUST_USE aq_status aq_config_put(const aq_config *c, aq_naming naming, aq_dtype dtype, aq_file_writer *w);
 
 /* One of the files of a tokenizer in a folder; their names, and which of them a form wants: convert.c. */
-typedef enum aq_tokenizer_file { AQ_FILE_TOKENIZER_JSON, AQ_FILE_TOKENIZER_CONFIG, AQ_FILE_SPECIAL_MAP, AQ_FILE_VOCAB, AQ_FILE_MERGES, AQ_FILE_ADDED, AQ_TOKENIZER_FILES } aq_tokenizer_file;
+typedef enum aq_tokenizer_file { AQ_FILE_TOKENIZER_JSON, AQ_FILE_TOKENIZER_CONFIG, AQ_FILE_SPECIAL_MAP, AQ_FILE_FLAGAI_MAP, AQ_FILE_VOCAB, AQ_FILE_MERGES, AQ_FILE_ADDED, AQ_TOKENIZER_FILES } aq_tokenizer_file;
 AQ_MUST_USE aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_template, int64_t max_length, aq_tokenizer_file f, aq_file_writer *w);
 
 #endif

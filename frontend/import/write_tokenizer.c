@@ -50,20 +50,20 @@ static void put_added(aq_put *o, const aq_tokenizer_source *t, added_form form) 
 
 static int same(aq_bytes a, aq_bytes b) { return a.n == b.n && memcmp(a.s, b.s, a.n) == 0; }
 
-/* {"text": id}, of the vocabulary and, where wanted, of added tokens that it lacks. */
-static void put_vocab(aq_put *o, const aq_tokenizer_source *t, int with_added) {
+/* {"text": id}, of the first n entries of the vocabulary and of added tokens that it lacks and whose ids are below `most`. */
+static void put_vocab(aq_put *o, const aq_tokenizer_source *t, uint32_t n, uint32_t most) {
     int any = 0;
     aq_put_text(o, "{");
-    for (uint32_t i = 0; i < t->n_vocab; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         if (!t->vocab[i].n)
             continue;
         aq_put_text(o, any++ ? ",\n" : "\n");
         put_json(o, t->vocab[i]);
         aq_put_format(o, ": %u", i);
     }
-    for (uint32_t i = 0; with_added && i < t->n_added; i++) {
+    for (uint32_t i = 0; i < t->n_added; i++) {
         int32_t id = t->added[i].id;
-        if (id < 0 || ((uint32_t)id < t->n_vocab && same(t->vocab[id], t->added[i].text)))
+        if (id < 0 || (uint32_t)id >= most || ((uint32_t)id < t->n_vocab && same(t->vocab[id], t->added[i].text)))
             continue;
         aq_put_text(o, any++ ? ",\n" : "\n");
         put_json(o, t->added[i].text);
@@ -213,7 +213,7 @@ static aq_status put_document(aq_put *o, const aq_tokenizer_source *t) {
     aq_put_format(o, ",\n\"continuing_subword_prefix\": null,\n\"end_of_word_suffix\": null,\n\"fuse_unk\": %s,\n\"byte_fallback\": %s,\n"
                      "\"ignore_merges\": %s,\n\"vocab\": ",
                   is_spm ? "true" : "false", is_spm && t->byte_ids ? "true" : "false", t->ignore_merges ? "true" : "false");
-    put_vocab(o, t, 1);
+    put_vocab(o, t, t->n_vocab, UINT32_MAX);
     aq_put_text(o, ",\n\"merges\": [");
     AQ_TRY(put_merge_list(o, t, ",\n"));
     aq_put_text(o, "\n]\n}\n}\n");
@@ -239,6 +239,10 @@ static int put_roles(aq_put *o, const aq_tokenizer_source *t, const char *indent
     }
     return n;
 }
+
+/* The two roles that FlagAI's code looks for, as it publishes them: without ids. */
+#define FLAGAI_ROLE(key, text) "  \"" key "\": {\"content\": \"" text "\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": true}"
+static const char flagai_map[] = "{\n" FLAGAI_ROLE("cls_token", "[CLS]") ",\n" FLAGAI_ROLE("sep_token", "</s>") "\n}\n";
 
 static void put_config(aq_put *o, const aq_tokenizer_source *t, const char *chat_template, int64_t max_length) {
     aq_put_text(o, "{\n");
@@ -266,6 +270,7 @@ static void put_merges(aq_put *o, const aq_tokenizer_source *t) {
 
 aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_template, int64_t max_length, aq_tokenizer_file f, aq_file_writer *w) {
     aq_put o = {.writer = w};
+    uint32_t size = f == AQ_FILE_VOCAB ? aq_tokenizer_flagai_size(t) : 0;
     switch (f) {
     case AQ_FILE_TOKENIZER_JSON: return put_document(&o, t);
     case AQ_FILE_TOKENIZER_CONFIG: put_config(&o, t, chat_template, max_length); break;
@@ -274,8 +279,9 @@ aq_status aq_tokenizer_put(const aq_tokenizer_source *t, const char *chat_templa
         put_roles(&o, t, "  ");
         aq_put_text(&o, "\n}\n");
         break;
-    case AQ_FILE_VOCAB:
-        put_vocab(&o, t, 0);
+    case AQ_FILE_FLAGAI_MAP: aq_put_text(&o, flagai_map); break;
+    case AQ_FILE_VOCAB: /* of the FlagAI form, whose code counts special tokens on from its end */
+        put_vocab(&o, t, size && size < t->n_vocab ? size : t->n_vocab, size);
         aq_put_text(&o, "\n");
         break;
     case AQ_FILE_MERGES: put_merges(&o, t); break;

@@ -1,7 +1,8 @@
 /* flagai.c: FlagAI's own tokenizer for Aquila, version 1: the same vocabulary and merges as the Hugging Face form, other texts around them.
  *
  * Two things live here. (1) A folder as FlagAI publishes it names no ids: its special_tokens_map.json has "cls_token" and "sep_token", and FlagAI's
- * code counts on from the vocabulary; aq_source_add_flagai does so, and the folder then reads as the Hugging Face form does.
+ * code counts on from the vocabulary; aq_source_flagai_map does so, and the folder then reads as the Hugging Face form does. convert writes that
+ * map where aq_tokenizer_flagai_size says that FlagAI's code would count to the same ids.
  * (2) aq_tokenizer_build_flagai (`--tokenizer flagai-v1`) matches and decodes as that code does:
  *
  *   matched    ten texts, white space on both sides goes with them; [UNK] is the id of <|endoftext|>, [SEP] that of [gMASK], <|LDWANG|> is text
@@ -34,22 +35,24 @@ static int names(const cJSON *map, const char *key, token t) {
     return content && strcmp(content, texts[t].s) == 0;
 }
 
-aq_status aq_source_add_flagai(aq_source_reader *r, const cJSON *map) {
-    int32_t known[N_TOKENS];
-    if (!names(map, "cls_token", CLS) || !names(map, "sep_token", SEP))
+aq_status aq_source_flagai_map(aq_source_reader *r, const cJSON *map, int is_slow) {
+    aq_tokenizer_source *out = r->out;
+    int32_t id[N_TOKENS];
+    int n_known = 0;
+    if (out->kind != AQ_TOKENIZER_BPE || !names(map, "cls_token", CLS) || !names(map, "sep_token", SEP))
         return AQ_OK;
     for (int i = 0; i < N_TOKENS; i++) {
-        AQ_TRY(aq_source_find(r, texts[i], &known[i]));
-        if ((known[i] < 0) != (i < N_COUNTED)) /* some file has numbered them, or it is no vocabulary of Aquila's kind */
-            return AQ_OK;
+        AQ_TRY(aq_source_find(r, texts[i], &id[i]));
+        n_known += id[i] >= 0;
     }
-    for (int i = 0; i < N_COUNTED; i++) {
-        known[i] = (int32_t)r->out->n_vocab + i;
-        AQ_TRY(aq_source_add(r, (aq_added_token){.text = texts[i], .id = known[i], .special = i == CLS || i == SEP, .normalized = i != CLS && i != SEP}));
+    for (int i = 0; is_slow && n_known == 1 && id[END_OF_TEXT] >= 0 && i < N_COUNTED; i++) { /* no other file has numbered them */
+        id[i] = (int32_t)out->n_vocab + i;
+        AQ_TRY(aq_source_add(r, (aq_added_token){.text = texts[i], .id = id[i], .special = i == CLS || i == SEP, .normalized = i != CLS && i != SEP}));
     }
-    r->out->bos = known[CLS];
-    r->out->eos = known[SEP];
-    r->out->pad = r->out->unk = known[END_OF_TEXT];
+    out->bos = out->add_bos ? out->bos : id[CLS];
+    out->eos = out->add_eos ? out->eos : id[SEP];
+    out->pad = id[END_OF_TEXT];
+    out->unk = out->unk_bytes ? out->unk : id[END_OF_TEXT];
     return AQ_OK;
 }
 
@@ -66,6 +69,15 @@ static void find_all(const aq_tokenizer_source *s, int32_t id[N_TOKENS]) {
             if (same(text, texts[k]))
                 id[k] = a ? a->id : (int32_t)i;
     }
+}
+
+uint32_t aq_tokenizer_flagai_size(const aq_tokenizer_source *s) {
+    int32_t id[N_TOKENS];
+    find_all(s, id);
+    for (int k = 0; k < N_COUNTED; k++)
+        if (s->kind != AQ_TOKENIZER_BPE || id[k] <= id[END_OF_TEXT] || id[k] != id[SOP] + k || id[END_OF_TEXT] < 0)
+            return 0;
+    return (uint32_t)id[SOP];
 }
 
 /* The vocabulary as FlagAI decodes it: entries from that of <|startofpiece|> on are special tokens of the Hugging Face form, or padding. */

@@ -238,8 +238,9 @@ AQ_MUST_USE aq_status aq_source_add(aq_source_reader *r, aq_added_token token);
 AQ_MUST_USE aq_status aq_source_find(aq_source_reader *r, aq_bytes text, int32_t *out);
 
 /* ---- flagai.c ---- */
-/* special_tokens_map.json as FlagAI publishes it, without ids: adds the tokens and roles that FlagAI's code counts out; else does nothing. */
-AQ_MUST_USE aq_status aq_source_add_flagai(aq_source_reader *r, const struct cJSON *map);
+/* special_tokens_map.json as FlagAI publishes it, without ids: sets the roles, and with is_slow adds the tokens that FlagAI's code counts out if no
+ * file has numbered them; does nothing for another map. */
+AQ_MUST_USE aq_status aq_source_flagai_map(aq_source_reader *r, const struct cJSON *map, int is_slow);
 
 /* ---- source_parts.c: null means absent all over tokenizer.json ---- */
 const struct cJSON *aq_source_get(const struct cJSON *object, const char *key);

@@ -184,10 +184,9 @@ static aq_status read_special(aq_source_reader *r, const cJSON *root, int is_slo
     int32_t id;
     if (!cJSON_IsObject(root))
         return aq_refuse(AQ_WHY_TOKENIZER_CONFIG, r->place, "a JSON object expected");
+    AQ_TRY(aq_source_flagai_map(r, root, is_slow));
     if (is_slow) {
         AQ_TRY(check_class(r, root));
-        if (out->kind == AQ_TOKENIZER_BPE)
-            AQ_TRY(aq_source_add_flagai(r, root));
         AQ_TRY(read_decoder_table(r, cJSON_GetObjectItemCaseSensitive(root, "added_tokens_decoder")));
         if (out->kind == AQ_TOKENIZER_SPM)
             AQ_TRY(read_prefix(r, root));

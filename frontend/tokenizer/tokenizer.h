@@ -72,6 +72,9 @@ typedef struct aq_tokenizer aq_tokenizer;
 AQ_MUST_USE aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **out);
 /* The same, but matched and decoded as FlagAI's own v1 tokenizer does with the data of an Aquila model; flagai.c says how that differs. */
 AQ_MUST_USE aq_status aq_tokenizer_build_flagai(const aq_tokenizer_source *source, aq_tokenizer **out);
+/* The entries that vocab.json has of an Aquila tokenizer that FlagAI's own code is to read: it counts special tokens on from there. 0 where it would
+ * count to other ids, as for any other tokenizer. */
+uint32_t aq_tokenizer_flagai_size(const aq_tokenizer_source *source);
 /* From a folder (tokenizer.json, else vocab.json + merges.txt + added_tokens.json + special_tokens_map.json), or one of these files. */
 AQ_MUST_USE aq_status aq_tokenizer_open(const char *path, aq_tokenizer **out);
 /* The same up to the source; everything allocated in `arena`. Refused where there is no tokenizer. */

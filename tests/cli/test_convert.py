@@ -90,6 +90,30 @@ class Convert(unittest.TestCase):
         self.assertTrue(any("model-00001-of-" in f for f in r["files"]) and any(f.endswith("index.json") for f in r["files"]))
         self.assertEqual(self.good("convert", TINY, "--to", "gguf", "-o", "-").stdout, contents(g))
 
+    def test_flagais_own_code(self):
+        """FlagAI's tokenizer finds what it looks for in the form that bears its name: two roles without ids, and a vocabulary that ends where it counts
+        on (tests/oracle/flagai_logits.py has it read such a folder). Read again, every token has its id."""
+        sys.path.insert(0, "tests/bad")
+        from make_tokenizer import slow
+        special = ["<|startofpiece|>", "<|endofpiece|>", "<|LDWANG|>", "[MASK]", "[gMASK]", "[sMASK]", "[CLS]", "</s>"]
+        tokenizer = self.path("tokenizer")
+        os.mkdir(tokenizer)
+        slow(tokenizer, vocab_json={"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}, added_tokens_json={s: 4 + i for i, s in enumerate(special)},
+             special_tokens_map_json={"bos_token": "[CLS]", "eos_token": "</s>", "pad_token": "<|endoftext|>"})
+        self.good("convert", TINY, "-o", self.path("m.gguf"), "--tokenizer", tokenizer)
+        self.good("convert", TINY, "-o", self.path("flag"), "--to", "flagai", "--tokenizer", tokenizer)
+        self.good("convert", self.path("m.gguf"), "-o", self.path("flag2"), "--to", "flagai")
+        text = "ab[CLS]</s> <|LDWANG|>[gMASK]<|endoftext|>"
+        for name in ("flag", "flag2"):
+            roles = json.loads(contents(self.path(name + "/special_tokens_map.json")))
+            self.assertEqual([(k, v["content"]) for k, v in roles.items()], [("cls_token", "[CLS]"), ("sep_token", "</s>")])
+            self.assertEqual(json.loads(contents(self.path(name + "/vocab.json"))), {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3})
+            self.assertEqual(self.ids(self.path(name), text), self.ids(tokenizer, text))
+            os.remove(self.path(name + "/tokenizer.json"))  # as FlagAI publishes it
+            os.remove(self.path(name + "/added_tokens.json"))
+            os.remove(self.path(name + "/tokenizer_config.json"))
+            self.assertEqual(self.ids(self.path(name), text), self.ids(tokenizer, text))
+
     def test_sentencepiece(self):
         """Scores become merges and merges scores: the same ids from the GGUF, the folder made of it, and the GGUF made of that."""
         sys.path.insert(0, "tests/bad")

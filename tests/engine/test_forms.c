@@ -1,5 +1,5 @@
-/* test_forms.c: every form of a checkpoint folder (tests/data/forms, made by tests/oracle/torch_forms.py with transformers) gives the reference's
- * logits: by the interpreter (relative L2 at most 1e-5) and by compiled kernels (at most 5e-3). The shapes are odd: widths that are no multiple of
+/* test_forms.c: every form of a checkpoint folder (tests/data/forms, made by tests/oracle/torch_forms.py with transformers and by flagai_logits.py with
+ * FlagAI's own code) gives the reference's logits: by the interpreter (relative L2 at most 1e-5) and by compiled kernels (at most 5e-3). The shapes are odd: widths that are no multiple of
  * a vector, heads of 8, 257 rows. */
 #include "codegen/cpu/cpu.h"
 #include "frontend/engine.h"
@@ -46,7 +46,10 @@ static double error_of(aq_engine *e, const cJSON *form, int64_t step) {
 static void check_form(const cJSON *form, const char *target, double tolerance) {
     char folder[256];
     aq_engine *e;
-    aq_engine_options o = {.target = target, .context = aq_json_get(form, "context")->valueint, .batch = MOST, .threads = 2};
+    const cJSON *adapter = aq_json_get(form, "lora");
+    const char *lora = adapter ? adapter->valuestring : NULL;
+    aq_engine_options o = {.target = target, .context = aq_json_get(form, "context")->valueint, .batch = MOST, .threads = 2, .lora = &lora, .n_lora = lora != NULL,
+                           .lora_mode = "dots"};
     snprintf(folder, sizeof folder, "tests/data/forms/%s", aq_json_get(form, "folder")->valuestring);
     if (aq_engine_open(folder, &o, &e) != AQ_OK)
         fail_msg("%s, %s: %s", folder, target, aq_error());
@@ -78,6 +81,7 @@ static void check_all(const char *target, double tolerance) {
     assert_true(check_file("tests/data/forms.json", target, tolerance) >= 11);
     assert_true(check_file("tests/data/rope.json", target, tolerance) >= 12); /* rope_forms.py: positions stretched in every way */
     assert_true(check_file("tests/data/names.json", target, tolerance) >= 7); /* name_forms.py: names of what wrapped a model */
+    assert_int_equal(check_file("tests/data/forms_flagai.json", target, tolerance), 3);
 }
 
 static void every_form_interpreted(void **state) {
