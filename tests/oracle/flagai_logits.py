@@ -181,7 +181,7 @@ def hugging_face(folder):
               "model.layers.0.post_attention_layernorm": (d,), **{f"model.layers.0.self_attn.{k}_proj": (d, d) for k in "qkvo"},
               "model.layers.0.mlp.gate_proj": (f, d), "model.layers.0.mlp.up_proj": (f, d), "model.layers.0.mlp.down_proj": (d, f)}
     torch.manual_seed(3)
-    save_file({k + ".weight": (torch.randn(s) * 0.3).half() for k, s in shapes.items()}, os.path.join(folder, "model.safetensors"))
+    save_file({k + ".weight": (torch.randn(s) * 0.3).half() for k, s in shapes.items()}, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     return vocab
 
 
