@@ -261,9 +261,22 @@ static void failing_allocations_are_clean(void **state) {
     assert_int_equal(aq_mem_open_blocks(), 0);
 }
 
+static void a_long_message_is_cut(void **state) {
+    (void)state;
+    static char name[5000];
+    memset(name, 'a', sizeof name - 1);
+    assert_int_equal(aq_fail(AQ_REFUSED, name, "%s", name), AQ_REFUSED);
+    assert_int_equal(strlen(aq_error()), 1023);
+    assert_int_equal(aq_refuse(7, NULL, "%s", name), AQ_REFUSED);
+    assert_int_equal(strlen(aq_error()), 1023);
+    assert_int_equal(aq_fail_prefix(AQ_REFUSED, "x"), AQ_REFUSED);
+    assert_int_equal(strlen(aq_error()), 1023);
+    assert_true(!memcmp(aq_error(), "x: aaa", 6) && aq_error_reason() == 7);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(aquila_reads_prints_and_reads),   cmocka_unit_test(every_form_is_stable),      cmocka_unit_test(repeat_and_nesting_mean_their_long_form),
+        cmocka_unit_test(a_long_message_is_cut), cmocka_unit_test(aquila_reads_prints_and_reads),   cmocka_unit_test(every_form_is_stable),      cmocka_unit_test(repeat_and_nesting_mean_their_long_form),
         cmocka_unit_test(random_modules_are_stable),       cmocka_unit_test(what_a_model_has_not_is_left_out), cmocka_unit_test(refusals_say_where_and_what), cmocka_unit_test(hostile_text_is_refused_cleanly),
         cmocka_unit_test(truncated_text_is_refused),       cmocka_unit_test(failing_allocations_are_clean),
     };
