@@ -96,6 +96,13 @@ static void keep(aq_lower_state *l, aq_id v) {
     find_heavy(l);
 }
 
+/* Is it what a dot takes in for its rows, rounded to bf16 for that? Every tile of columns would round it again. */
+static int is_rounded_side(const aq_lower_state *l, const aq_node *dot, int k) {
+    aq_id v = aq_node_in(l->m, dot)[k];
+    const aq_type *t = &l->m->values.at[v].type;
+    return dot->op == AQ_OP_dot && k == 0 && aq_low_node(l, v)->op == AQ_OP_cast && t->dtype == AQ_BF16 && !l->value[v].made;
+}
+
 /* What single nodes ask for. */
 static void keep_for_nodes(aq_lower_state *l) {
     for (uint32_t i = 0; i < l->b->nodes.n; i++) {
@@ -103,7 +110,7 @@ static void keep_for_nodes(aq_lower_state *l) {
         const aq_id *in = aq_node_in(l->m, n);
         for (int k = 0; k < n->n_in; k++) {
             const aq_node *from = aq_low_node(l, in[k]);
-            if (from && from->op == AQ_OP_quantize && !is_kept(l, in[k]))
+            if (from && (from->op == AQ_OP_quantize || is_rounded_side(l, n, k)) && !is_kept(l, in[k]))
                 keep(l, in[k]);
             if ((n->op == AQ_OP_dot || n->op == AQ_OP_attend) && from && l->value[in[k]].heavy && !is_kept(l, in[k]) &&
                 !below(l, in[k], is_placed_inside))

@@ -16,7 +16,7 @@
 enum { ATTEND_POSITIONS = 32, ATTEND_PIECE = 2 * AQ_PAGE };
 
 typedef struct look { /* what the region holds */
-    int dots, blocks, panels, rows_layout, row_sums;
+    int dots, blocks, pairs, panels, rows_layout, row_sums;
     int dots_together; /* the most that share a loop */
     int64_t k;         /* the longest sum of a dot */
     aq_id token_sym;   /* of the first result's first axis */
@@ -38,6 +38,7 @@ static aq_layout layout_of(const aq_module *m, aq_id body, aq_id value) {
 
 static void look_at_dot(const aq_module *m, aq_id body, const aq_node *n, look *w) {
     w->dots++;
+    w->pairs += in_type(m, n, 0)->dtype == AQ_BF16 && in_type(m, n, 1)->dtype == AQ_BF16;
     for (int i = 0; i < 2; i++) {
         const aq_type *t = in_type(m, n, i);
         aq_dim last = t->rank ? t->dim[t->rank - 1] : aq_dim_const(1);
@@ -119,6 +120,10 @@ static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t
     } else {
         axis(s, "n", one_row || t_hi <= 8 || pair ? 16 : wide ? 32 : 16, 0, 16, 0);
         axis(s, "d", w->blocks ? 32 : 4, 0, 0, 0);
+        if (t->has_bf16 && w->pairs == w->dots) { /* for all numbers of tokens, because it is part of the order of the sums */
+            s->axis[s->n_axes - 1].step[1] = 2;
+            s->axis[s->n_axes - 1].role[1] = AQ_ROLE_MMA;
+        }
     }
     tokens = at_least(tokens, 1);
     if (!few && t_hi <= 8 && tokens > 4)

@@ -21,10 +21,11 @@
  *   warps W          the elements of a turn are cut into W contiguous parts, one a warp of the work item. A mark and not a loop: an
  *                    accumulator stays declared where its item begins while all warps together fill a LOCAL buffer inside. A statement
  *                    is divided by the marks of the axes that it has; the warps of an item are the largest such product
- *   mma M            the axis is cut into fragments of M for matrix instructions
+ *   mma M            the axis is cut into fragments of M for matrix instructions; a CPU's dot of bf16 with bf16 has pairs: mma 2 on the reduced
+ *                    axis beside lanes of the accumulator
  *   stages N [BUF..] on a `for`: what is loaded from these buffers (all of the loop's, if none is named), or stored into these LOCAL ones,
  *                    is on its way N - 1 turns ahead. LOCAL buffers become rings of N
- * A CPU has lanes; the other marks are a GPU's, and the CPU's emitter refuses them.
+ * A CPU has lanes, and mma 2 where it has dots of bf16; the other marks are a GPU's, and the CPU's emitter refuses them.
  *
  * Order of a sum (the sum class). Without lanes on the reduced axis: elements in order, one accumulator, fused multiply-add for mul and
  * dot of plain types (class "seq"). Lanes on the reduced axis, L of them: L*U partial sums, element e goes to partial e mod (L*U) (U =

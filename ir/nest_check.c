@@ -133,8 +133,8 @@ static aq_status check_marks(const nest_check *c, aq_id id, const char *axis) {
     if (s->lanes && (!is_power(s->lanes, 2, 64) || aq_check_part(c, id) % (s->lanes * (s->vec ? s->vec : 1))))
         REFUSE(c, "axis %s: %d lanes: expected a power of two up to 64 that divides the step%s", axis, s->lanes,
                s->vec || s->warps ? " of a warp, vec and all" : "");
-    if (s->mma && (s->lanes || !is_power(s->mma, 8, 64) || aq_check_part(c, id) % s->mma))
-        REFUSE(c, "axis %s: mma %d: expected 8 to 64, a power of two that divides the step of a warp, without lanes", axis, s->mma);
+    if (s->mma && (s->lanes || (s->mma != 2 && !is_power(s->mma, 8, 64)) || aq_check_part(c, id) % s->mma))
+        REFUSE(c, "axis %s: mma %d: expected 2, or 8 to 64, a power of two that divides the step of a warp, without lanes", axis, s->mma);
     if ((s->stages || s->n_ring) && (s->kind != AQ_STMT_FOR || s->stages < 2 || s->stages > 8 || s->n_ring > 4))
         REFUSE(c, "axis %s: stages %d: expected 2 to 8 on a `for`, of at most 4 buffers", axis, s->stages);
     for (int k = 0; k < s->n_ring; k++)

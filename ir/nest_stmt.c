@@ -172,16 +172,27 @@ static aq_status check_blocks(const nest_check *c, const aq_stmt *s, const aq_ex
     return s_loop->lanes ? check_own_lanes(c, t) : AQ_OK;
 }
 
-/* A reduced axis has fragments: they are of a dot of numbers, whose other two axes have them as well, or of attend. */
+/* A reduced axis has fragments: they are of a dot of numbers, whose other two axes have them as well, or of attend; or they are pairs, beside
+ * lanes along an axis of the accumulator. */
 static aq_status check_fragments(const nest_check *c, const aq_stmt *s, const uint8_t *reduced, int n) {
     const aq_tile *t = &c->n->tiles.at[s->tile];
-    int own = 0, here = 0;
-    for (int i = 0; i < n; i++)
-        here += c->n->stmts.at[aq_check_loop_of(c, reduced[i])].mma > 0;
-    for (int k = 0; k < t->n_axes; k++)
-        own += c->n->stmts.at[aq_check_loop_of(c, t->axes[k])].mma > 0;
-    if (here && (here > 1 || own != 2 || s->merge || (!is_dot(c, s->expr[0]) && t->monoid != AQ_MONOID_attend)))
-        REFUSE(c, "%s: mma on a reduced axis: expected one, under a dot of numbers or attend, and mma on two axes of the accumulator", t->name);
+    int own = 0, here = 0, lanes = 0, pairs = 0;
+    for (int i = 0; i < n; i++) {
+        int mma = c->n->stmts.at[aq_check_loop_of(c, reduced[i])].mma;
+        pairs |= mma == 2;
+        here += mma > 0;
+    }
+    for (int k = 0; k < t->n_axes; k++) {
+        const aq_stmt *loop = &c->n->stmts.at[aq_check_loop_of(c, t->axes[k])];
+        own += loop->mma > 0;
+        lanes |= loop->lanes > 0;
+    }
+    int fit = own == 2 || (pairs && lanes && own == 0 && t->monoid == AQ_MONOID_sum);
+    if (here && (here > 1 || !fit || s->merge || (!is_dot(c, s->expr[0]) && t->monoid != AQ_MONOID_attend)))
+        REFUSE(c,
+               "%s: mma on a reduced axis: expected one, under a dot of numbers or attend, and mma on two axes of the accumulator, or mma 2 beside "
+               "lanes of a dot",
+               t->name);
     return AQ_OK;
 }
 

@@ -196,6 +196,7 @@ static void name_types(emitter *e) {
     e->i32 = e->l->Int32TypeInContext(e->ctx);
     e->i64 = e->l->Int64TypeInContext(e->ctx);
     e->f16 = e->l->HalfTypeInContext(e->ctx);
+    e->bf16 = e->l->BFloatTypeInContext(e->ctx);
     e->f32 = e->l->FloatTypeInContext(e->ctx);
     e->f64 = e->l->DoubleTypeInContext(e->ctx);
     e->ptr = e->l->PointerTypeInContext(e->ctx, 0);
@@ -264,7 +265,7 @@ static aq_status check_marks(const aq_nest *n) {
             return aq_fail(AQ_REFUSED, n->name, "%s: planes are for a GPU: expected rows or panel on a CPU", n->bufs.at[i].name);
     for (aq_id i = 1; i < n->stmts.n; i++) {
         const aq_stmt *s = &n->stmts.at[i];
-        const char *mark = s->vec > 1 ? "vec" : s->warps ? "warps" : s->mma ? "mma" : s->stages ? "stages" : NULL;
+        const char *mark = s->vec > 1 ? "vec" : s->warps ? "warps" : s->mma > 2 ? "mma" : s->stages ? "stages" : NULL;
         if (mark)
             return aq_fail(AQ_REFUSED, n->name, "%s on axis %s is a mark for a GPU: expected only lanes on a CPU", mark, n->axes.at[s->axis].name);
     }

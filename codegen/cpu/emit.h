@@ -70,7 +70,7 @@ typedef struct emitter {
     LLVMContextRef ctx;
     LLVMModuleRef mod;
     LLVMBuilderRef b;
-    typ i1, i8, i16, i32, i64, f16, f32, f64, ptr, none;
+    typ i1, i8, i16, i32, i64, f16, bf16, f32, f64, ptr, none;
     val rope_table[8]; /* globals made so far, by the attributes that made them */
     aq_rope rope_key[8];
     int n_rope;
@@ -202,6 +202,10 @@ int aq_emit_next(emitter *e, const axes_set *s, int first);
 int aq_emit_is_block_dot(const emitter *e, aq_id expr);
 void aq_emit_block_dot(emitter *e, const aq_stmt *s);
 int aq_emit_block_dots(emitter *e, aq_id first); /* a list of nothing but such updates, side by side; 0 if they do not go together */
+
+/* emit_pairs.c: a loop with `mma 2` around nothing but dots of bf16 with bf16, on a target that has them */
+int aq_emit_is_pairs(const emitter *e, const aq_stmt *loop);
+void aq_emit_pairs(emitter *e, const aq_stmt *loop, int n); /* its updates for the n = 1 or 2 elements from the cover's base on */
 
 /* emit_attend.c */
 void aq_emit_attend(emitter *e, const aq_stmt *s);

@@ -174,6 +174,7 @@ static int only_updates(const emitter *e, const aq_stmt *loop) {
 static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
     if (loop->lanes || !only_updates(e, loop))
         return step;
+    int least = loop->mma ? loop->mma : 1;
     int64_t numbers = 0;
     int blocks = 0;
     for (aq_id id = loop->first_child; id; id = e->n->stmts.at[id].next) {
@@ -183,7 +184,7 @@ static int64_t turn_of(const emitter *e, const aq_stmt *loop, int64_t step) {
     }
     if (blocks)
         return 32;
-    while (numbers * step > MAX_UNROLLED && step % 2 == 0)
+    while (numbers * step > MAX_UNROLLED && step % (2 * least) == 0)
         step /= 2;
     return step;
 }
@@ -200,18 +201,22 @@ static int is_block_dot(const emitter *e, aq_id first) {
 static void body(emitter *e, const aq_stmt *s, cover c) {
     cover old = e->cover[s->axis];
     int64_t step = c.step;
-    int single = !s->lanes && !c.end && only_updates(e, s) && !is_block_dot(e, s->first_child);
+    int pairs = aq_emit_is_pairs(e, s), single = !pairs && !s->lanes && !c.end && only_updates(e, s) && !is_block_dot(e, s->first_child);
     c.lanes = s->lanes;
     c.depth = ++e->depth;
     val base = c.base;
-    if (single)
-        c.step = 1;
-    for (int64_t u = 0; u < (single ? step : 1); u++) {
+    int64_t by = single ? 1 : pairs ? 2 : step;
+    if (s->mma && (!pairs || c.end))
+        aq_emit_refuse(e, "mma 2", "it on a numbered length of nothing but dots of bf16 with bf16, on a target with bf16");
+    for (int64_t u = 0; u < step; u += by) {
+        c.step = pairs ? 1 : by;
         c.first = u;
         c.base = u ? e->l->BuildAdd(e->b, base, k64(e, u), "") : base;
         c.align = u ? 1 : c.align;
         e->cover[s->axis] = c;
-        if (single)
+        if (pairs)
+            aq_emit_pairs(e, s, step - u < 2 ? 1 : 2);
+        else if (single)
             aq_emit_updates(e, s->first_child);
         else if (s->lanes || !aq_emit_block_dots(e, s->first_child))
             aq_emit_list(e, s->first_child);

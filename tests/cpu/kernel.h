@@ -32,7 +32,7 @@ typedef struct kernel {
     aq_elf *elf;      /* the one in use */
     aq_elf *elfs[8];  /* by target, once compiled */
     uint64_t local_bytes;
-    const char *text;
+    const char *text, *needs; /* needs: only targets whose name holds it; NULL = all */
 } kernel;
 
 #define OK(expr)                                                                                                                           \
@@ -227,6 +227,8 @@ static inline void kernel_check(kernel *k, double tolerance) {
     for (size_t t = 0; t < sizeof kernel_targets / sizeof *kernel_targets; t++) {
         aq_target target;
         OK(aq_target_parse(kernel_targets[t], &target));
+        if (k->needs && !strstr(kernel_targets[t], k->needs))
+            continue;
         if (!k->elfs[t])
             k->elfs[t] = compiled(k, kernel_targets[t]);
         k->elf = k->elfs[t];

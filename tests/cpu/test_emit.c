@@ -354,6 +354,64 @@ static void many_accumulators(void **state) { /* more than anybody counted on li
     aq_arena_close(&arena);
 }
 
+/* --- pairs of bf16 --------------------------------------------------------------------------------------------------------------- */
+
+static void with_bf16(kernel *k) {
+    k->needs = "bf16";
+}
+
+/* `side` is what the dot takes in for token t and element d of %x, which has type `x`. */
+static void dot_of_pairs(const char *x, const char *side, int n, int d, const char *layout, const char *lanes, int t, int step) {
+    char text[1024];
+    snprintf(text, sizeof text,
+             "nest p(in %%x: %s[T, %d], in @w: bf16[%d, %d] %s, out %%y: f32[T, %d]) { axis t: T, n: %d, d: %d\n"
+             "phase { tiles n by %s { tiles t by %d { acc %%a sum [t, n]\n"
+             "  for d by %d mma 2 { %%a += dot(%s, @w[n, d]) } store %%y[t, n] = %%a } } } }",
+             x, d, n, d, layout, n, n, d, lanes, t, step, side);
+    check_nest_at(text, edges, 8, 1e-5, with_bf16);
+}
+
+static void pairs_of_bf16(void **state) {
+    (void)state;
+    const char *loaded = "%x[t, d]", *rounded = "cast(%x[t, d]) {dtype=bf16}";
+    dot_of_pairs("bf16", loaded, 64, 96, "panel", "32 lanes 16", 6, 8);
+    dot_of_pairs("bf16", loaded, 72, 97, "panel", "32 lanes 16", 5, 4); /* an odd length: the last pair has a zero; rows at odd addresses */
+    dot_of_pairs("bf16", loaded, 40, 3, "panel", "16 lanes 16", 1, 2);
+    dot_of_pairs("bf16", loaded, 40, 1, "panel", "16 lanes 16", 2, 8);
+    dot_of_pairs("f32", rounded, 40, 33, "panel", "16 lanes 16", 3, 16); /* no memory has the pairs of one side, */
+    dot_of_pairs("bf16", loaded, 40, 34, "", "16 lanes 16", 3, 8);       /* or of the other */
+    check_nest_at("nest w(in %x: bf16[T, 64], in @a: bf16[40, 64] panel, in @b: bf16[40, 64] panel, out %y: f32[T, 40]) { axis t: T, n: 40, d: 64\n"
+                  "phase { tiles t by 12 { tiles n by 32 lanes 16 { for t by 3 { acc %a sum [t, n] acc %b sum [t, n]\n"
+                  "  for d by 8 mma 2 { %a += dot(%x[t, d], @a[n, d]) %b += dot(%x[t, d], @b[n, d]) } store %y[t, n] = mul(silu(%a), %b) } } } } }",
+                  edges, 8, 1e-5, with_bf16);
+}
+
+static void refuses_pairs(const char *target, const char *x, const char *lanes, const char *expected) {
+    char text[1024];
+    kernel k;
+    aq_target t;
+    unsigned char *object;
+    size_t size;
+    snprintf(text, sizeof text,
+             "nest p(in %%x: %s[T, 64], in @w: bf16[64, 64] panel, out %%y: f32[T, 64]) { axis t: T, n: 64, d: 64 phase { tiles t by 1 {\n"
+             "for n by %s { acc %%a sum [t, n] for d by 8 mma 2 { %%a += dot(%%x[t, d], @w[n, d]) } store %%y[t, n] = %%a } } } }",
+             x, lanes);
+    kernel_open(&k, text, 1);
+    OK(aq_target_parse(target, &t));
+    const aq_nest *n = k.n;
+    assert_int_equal(aq_cpu_emit(&n, 1, &t, 1, &k.arena, &object, &size, &k.local_bytes, NULL), AQ_REFUSED);
+    if (!strstr(aq_error(), expected))
+        fail_msg("%s: expected it to name %s", aq_error(), expected);
+    kernel_close(&k);
+}
+
+static void pairs_refused(void **state) {
+    (void)state;
+    refuses_pairs("cpu:v4+vnni", "bf16", "16 lanes 16", "a target with bf16");
+    refuses_pairs("cpu:v4+bf16", "f32", "16 lanes 16", "dots of bf16 with bf16");
+    refuses_pairs("cpu:v4+bf16", "bf16", "16 lanes 8", "16 lanes");
+}
+
 static void failing_allocations(void **state) { /* each of the emitter's own fails once: clean refusal, nothing left open */
     (void)state;
     kernel k;
@@ -410,6 +468,8 @@ int main(void) {
         cmocka_unit_test(lanes_along_tokens),
         cmocka_unit_test(two_matrices_side_by_side),
         cmocka_unit_test(many_accumulators),
+        cmocka_unit_test(pairs_of_bf16),
+        cmocka_unit_test(pairs_refused),
         cmocka_unit_test(failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,6 +187,7 @@ static void marks_that_do_not_fit_are_refused(void **state) {
         {"warps 4 mma 8", "warps 32 mma 4", "mma 4"},
         {"warps 4 mma 8 {\n      tiles t by 128 warps 2", "warps 16 mma 8 {\n      tiles t by 128 warps 8", "more than 32 warps"},
         {"in @w1: bf16[11008, 4096]", "in @w1: bf16[11008, 4096] planes", "planes of bf16"},
+        {"warps 4 mma 8", "warps 4 mma 4", "mma 4"},
         {"warps 4 mma 8", "warps 4 mma 24", "mma 24"},
         {"warps 4 mma 8", "warps 4", "mma on two axes"},
         {"warps 4 mma 8", "lanes 32 mma 8", "mma 8"},
@@ -233,6 +234,37 @@ static void wide_buffers_are_checked(void **state) {
     open_world(&w);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         broken_in(&w, text, rows[i][0], rows[i][1], "", rows[i][2]);
+    close_world(&w);
+}
+
+static void pairs_beside_lanes(void **state) {
+    (void)state;
+    world w;
+    aq_nest *n;
+    const char *class;
+    open_world(&w);
+    const char text[] = "nest p(\n  in %x: bf16[T, 64],\n  in @w: bf16[64, 64] panel,\n  out %y: f32[T, 64]\n) {\n"
+                        "  axis t: T, n: 64, d: 64\n"
+                        "  phase {\n"
+                        "    tiles t by 1 {\n"
+                        "      tiles n by 16 lanes 16 {\n"
+                        "        acc %a sum [t, n]\n"
+                        "        for d by 8 mma 2 {\n"
+                        "          %a += dot(%x[t, d], @w[n, d])\n"
+                        "        }\n"
+                        "        store %y[t, n] = %a\n"
+                        "      }\n"
+                        "    }\n"
+                        "  }\n"
+                        "}\n";
+    read_and_print(&w, text);
+    assert_int_equal(aq_read_nest(&w.m, &w.arena, "test.nest", text, strlen(text), &n), AQ_OK);
+    assert_int_equal(aq_nest_sum_class(n, &w.arena, &class), AQ_OK);
+    assert_string_equal(class, "mma2");
+    broken_in(&w, text, "by 16 lanes 16", "by 16", "", "beside lanes of a dot");
+    broken_in(&w, text, "mma 2", "mma 4", "", "mma 4");
+    broken_in(&w, text, "by 8 mma 2", "by 7 mma 2", "", "mma 2");
+    broken_in(&w, text, "dot(%x[t, d], @w[n, d])", "add(%x[t, d], @w[n, d])", "", "beside lanes of a dot");
     close_world(&w);
 }
 
@@ -317,6 +349,7 @@ int main(void) {
         cmocka_unit_test(marks_name_their_sum_class),
         cmocka_unit_test(marks_that_do_not_fit_are_refused),
         cmocka_unit_test(wide_buffers_are_checked),
+        cmocka_unit_test(pairs_beside_lanes),
         cmocka_unit_test(broken_nests_are_refused_at_their_place),
         cmocka_unit_test(every_cut_of_a_nest_is_refused),
         cmocka_unit_test(schedules_print_as_they_were_read),
