@@ -3,7 +3,8 @@
  * `@w in local`: where the loops first ask for elements of @w at axes of the nest, those of the turn are stored into a LOCAL buffer of the
  * work item, and everybody reads there. The buffer has the turn's size; an element lies at its subscripts modulo that, so that its place
  * needs no subtraction and holds for cut turns too. Weights of block types in panels are opened there into wide blocks (layout.def), whole
- * rows of one turn of the rows, before the loops inside of it: what is opened serves all tokens of the work item. `stages N` is a mark on the loop that reads: what it says is in nest.h.
+ * rows of one turn of the rows, before the loops inside of it: what is opened serves all tokens of the work item. `stages N` is a mark on the loop that reads:
+ * what it says is in nest.h.
  * Tried and dropped: copying whole rows of plain numbers outside of the loop (a weight's row is longer than a GPU's local memory). */
 #include "codegen/lower.h"
 

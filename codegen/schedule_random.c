@@ -1,6 +1,7 @@
 /* schedule_random.c: random schedules, for tests and for the tuner: steps are drawn from the sizes that have edges (1, primes, powers of
  * two, one less and one more than the vector and than the axis), then aq_lower says whether the draw is legal. Draws that would unroll too
- * much are not made; for ref, which runs every nest, the marks of a GPU are drawn too; after some refusals the default is returned, so this always ends. */
+ * much are not made; for ref, which runs every nest, the marks of a GPU are drawn too; after some refusals the default is
+ * returned, so this always ends. */
 #include "codegen/lower.h"
 
 #include "ir/random.h"

@@ -3,8 +3,8 @@
  * code generator does the rest. No vectoriser and no unroller: vectors and unrolling are in the nest. Nests are independent, and each has
  * its own context of LLVM, so threads share them; join.c makes one object of theirs.
  *
- * Cost: about 30 ms a kernel of processor time, the widest 150. Tried and dropped: emission without passes (address arithmetic stayed in inner loops); default<O1> (half as
- * long again, no faster code). */
+ * Cost: about 30 ms a kernel of processor time, the widest 150. Tried and dropped: emission without passes (address
+ * arithmetic stayed in inner loops); default<O1> (half as long again, no faster code). */
 #include "codegen/cpu/emit.h"
 
 #include "codegen/cpu/cpu.h"

@@ -330,7 +330,8 @@ int aq_emit_block_dots(emitter *e, aq_id first) {
             return 0;
         d[n] = open_dots(e, s);
         if (!d[n] || d[n]->reduced.n != 1 || e->cover[d[n]->along].step != 32 || e->cover[d[n]->along].end ||
-            d[n]->w.dtype != d[0]->w.dtype || d[n]->w.form.is_wide != d[0]->w.form.is_wide || d[n]->a.dtype != d[0]->a.dtype || d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
+            d[n]->w.dtype != d[0]->w.dtype || d[n]->w.form.is_wide != d[0]->w.form.is_wide || d[n]->a.dtype != d[0]->a.dtype ||
+            d[n]->a.n != d[0]->a.n || !is_fast(e, d[n]))
             return 0;
         e->at[d[n]->along] = 0;
         pair_sides(e, d[n]);

@@ -69,7 +69,7 @@ class Hurt(unittest.TestCase):
     def test_cut_while_read(self):
         """A mapped file becomes shorter under a running program: one line and status 1, no crash."""
         model = Gguf().save(self.d)
-        chat = subprocess.Popen([PROGRAM, "chat", model, "--template", "none", "-n", "2", "--target", "ref"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        chat = subprocess.Popen([PROGRAM, "chat", model, "-q", "--template", "none", "-n", "2", "--target", "ref"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, env=ENVIRONMENT)
         chat.stdin.write(b"ab\n")
         chat.stdin.flush()
