@@ -217,9 +217,9 @@ static int names_base(aq_bytes name, char *room, size_t size, aq_bytes *base) {
     int64_t layer;
     while (skip(&name, "base_model.model.")) {
     }
-    if (name.n < n + m || name.n >= size || memcmp(name.s + name.n - n, end, n) != 0)
+    if (name.n < n || name.n >= size || memcmp(name.s + name.n - n, end, n) != 0)
         return 0;
-    int wrapped = !memcmp(name.s + name.n - n - m, inner, m);
+    int wrapped = name.n >= n + m && !memcmp(name.s + name.n - n - m, inner, m);
     uint32_t head = name.n - n - (wrapped ? m : 0);
     memcpy(room, name.s, head);
     memcpy(room + head, end, sizeof end);

@@ -54,8 +54,8 @@ aq_status aq_figure_size(const aq_figure_source *s, const char *key, aq_figure f
 aq_status aq_figure_real(const aq_figure_source *s, const char *key, aq_figure f, double *out) {
     if (f.kind != AQ_FIGURE_NUMBER)
         return REFUSE(AQ_WHY_FIGURE_NO_REAL, s, key, "not a number: expected a positive number");
-    if (!(f.number > 0 && f.number <= 1e12))
-        return REFUSE(AQ_WHY_FIGURE_REAL, s, key, "%.17g: expected a number above 0, at most 1e12", f.number);
+    if (!(f.number >= 1e-37 && f.number <= 1e12)) /* as f32, which is what GGUF holds, still a positive normal number */
+        return REFUSE(AQ_WHY_FIGURE_REAL, s, key, "%.17g: expected a number above 0, at most 1e12, in f32", f.number);
     *out = f.number;
     return AQ_OK;
 }

@@ -92,7 +92,8 @@ static const struct {
     {"{\"dim\": 64, \"n_layers\": 1, \"n_heads\": 4, \"norm_eps\": 1, \"vocab_size\": 8, \"max_seq_len\": 9}",
      "config.json:key multiple_of: missing: expected the figure that the feed-forward width is a multiple of (256 for Aquila-7B)"},
     {HF(", \"rms_norm_eps\": 0"), NULL}, /* the first of repeated keys counts */
-    {HF(", \"rope_theta\": 0"), "config.json:key rope_theta: 0: expected a number above 0, at most 1e12"},
+    {HF(", \"rope_theta\": 1e-60"), "config.json:key rope_theta: 9.9999999999999997e-61: expected a number above 0, at most 1e12, in f32"},
+    {HF(", \"rope_theta\": 0"), "config.json:key rope_theta: 0: expected a number above 0, at most 1e12, in f32"},
     {HF(", \"num_key_value_heads\": 3"), "config.json:key num_key_value_heads: 3: expected a divisor of the 4 heads"},
     {HF(", \"num_key_value_heads\": 8"), "config.json:key num_key_value_heads: 8: expected a divisor of the 4 heads"},
     {HF(", \"head_dim\": 7"), "config.json:key head_dim: a head's width of 7: expected an even number"},
