@@ -16,7 +16,7 @@
 enum { ATTEND_POSITIONS = 32, ATTEND_PIECE = 2 * AQ_PAGE };
 
 typedef struct look { /* what the region holds */
-    int dots, blocks, pairs, panels, rows_layout, row_sums;
+    int dots, blocks, pairs, widened, panels, rows_layout, row_sums;
     int dots_together; /* the most that share a loop */
     int64_t k;         /* the longest sum of a dot */
     aq_id token_sym;   /* of the first result's first axis */
@@ -38,7 +38,9 @@ static aq_layout layout_of(const aq_module *m, aq_id body, aq_id value) {
 
 static void look_at_dot(const aq_module *m, aq_id body, const aq_node *n, look *w) {
     w->dots++;
-    w->pairs += in_type(m, n, 0)->dtype == AQ_BF16 && in_type(m, n, 1)->dtype == AQ_BF16;
+    aq_dtype x = in_type(m, n, 0)->dtype, weight = in_type(m, n, 1)->dtype;
+    w->pairs += x == AQ_BF16 && weight == AQ_BF16;
+    w->widened += x == AQ_F32 && (weight == AQ_BF16 || weight == AQ_F16);
     for (int i = 0; i < 2; i++) {
         const aq_type *t = in_type(m, n, i);
         aq_dim last = t->rank ? t->dim[t->rank - 1] : aq_dim_const(1);
@@ -111,15 +113,16 @@ static int32_t at_least(int64_t x, int64_t lo) {
  * one at a time 17.4 ms, two 16.1, four 15.8; where one is wanted, two cost what one does). */
 static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t t_hi, int wanted_rows) {
     int wide = t->has_avx512 || t->is_ref, few = t_hi == 1 && !wanted_rows, one_row = few || wanted_rows;
-    int pair = w->blocks && w->panels && w->dots_together > 1 && wide; /* one panel of each and twice the tokens: a piece is unpacked for more rows */
-    int32_t tokens = few || (wanted_rows && t_hi == 1) ? 1 : wanted_rows ? 2 : (wide ? 6 : 3) * (pair ? 2 : 1) / w->dots_together;
+    int unpacked = (w->blocks && w->dots_together > 1) || w->widened == w->dots;
+    int thin = unpacked && w->panels && wide; /* one panel of each and twice the tokens: a piece is unpacked for more rows */
+    int32_t tokens = few || (wanted_rows && t_hi == 1) ? 1 : wanted_rows ? 2 : (wide ? 6 : 3) * (thin ? 2 : 1) / w->dots_together;
     if (w->rows_layout && !w->panels) { /* lanes along the sum; a few rows side by side */
         tokens = few || wanted_rows ? 1 : 2;
         axis(s, "n", few ? 4 : 64, few ? 0 : 4, 0, 0);
         axis(s, "d", w->blocks ? 32 : few ? 64 : 32, 0, w->blocks ? 0 : 16, 0);
     } else {
-        axis(s, "n", one_row || t_hi <= 8 || pair ? 16 : wide ? 32 : 16, 0, 16, 0);
-        axis(s, "d", w->blocks ? 32 : 4, 0, 0, 0);
+        axis(s, "n", one_row || t_hi <= 8 || thin ? 16 : wide ? 32 : 16, 0, 16, 0);
+        axis(s, "d", w->blocks ? 32 : w->widened == w->dots ? 8 : 4, 0, 0, 0);
         if (t->has_bf16 && w->pairs == w->dots) { /* for all numbers of tokens, because it is part of the order of the sums */
             s->axis[s->n_axes - 1].step[1] = 2;
             s->axis[s->n_axes - 1].role[1] = AQ_ROLE_MMA;
