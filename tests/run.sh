@@ -79,16 +79,21 @@ if build debug; then
     section "fuzz (${seconds} s each)"
     rm -rf build/fuzz
     mkdir -p build/fuzz
-    # One target: replay its seeds, then search. What it finds and its log stay in build/fuzz.
+    # One target: replay its seeds, then search, from the same random numbers each time (tests/fuzz/full.sh takes others). What it finds and its log
+    # stay in build/fuzz; a small finding is printed too, so that a log alone is enough to have it again.
     cat >build/fuzz/one.sh <<'EOS'
 name=$1 seconds=$2 work=build/fuzz/$1
 seeds=tests/fuzz/corpus/${name#fuzz_}
 mkdir -p "$work/found"
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1
 if { [ ! -d "$seeds" ] || build/debug/"$name" -rss_limit_mb=4096 -timeout=20 "$seeds"/* </dev/null; } >"$work/log" 2>&1 &&
-   build/debug/"$name" -rss_limit_mb=4096 -timeout=20 -max_total_time="$seconds" -print_final_stats=1 \
+   build/debug/"$name" -rss_limit_mb=4096 -timeout=20 -seed=1 -max_total_time="$seconds" -print_final_stats=1 \
        -artifact_prefix="$work/" "$work/found" $([ -d "$seeds" ] && echo "$seeds") </dev/null >>"$work/log" 2>&1; then
     echo passed >"$work/verdict"
+else
+    for found in "$work"/crash-* "$work"/timeout-* "$work"/oom-* "$work"/leak-*; do
+        if [ -f "$found" ] && [ "$(wc -c <"$found")" -le 4096 ]; then echo "$found, base64:" && base64 -w 0 "$found" && echo; fi
+    done >>"$work/log"
 fi
 EOS
     targets=$(cd build/debug && ls -1 fuzz_* 2>/dev/null | grep -v '\.' || true)

@@ -88,9 +88,9 @@ void aq_put_json(aq_put *o, const char *s, size_t n, const char *what) {
     while (at < n) {
         unsigned char c = (unsigned char)s[at];
         size_t length = sequence((const unsigned char *)s + at, n - at);
-        if (length == 0) {
+        if (length == 0 || c == 0) { /* \u0000 is JSON, but this house's readers and many others end a text there */
             if (o->status == AQ_OK)
-                o->status = aq_refuse(AQ_WHY_CONVERT_TEXT, what, "not UTF-8: expected text that JSON can hold");
+                o->status = aq_refuse(AQ_WHY_CONVERT_TEXT, what, c ? "not UTF-8: expected text that JSON can hold" : "a zero byte: expected text that JSON can hold");
             return;
         }
         if (c >= 32 && c != '"' && c != '\\' && c != 127) {

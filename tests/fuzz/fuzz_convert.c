@@ -61,9 +61,15 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 
 static int one_line(aq_status status) { return status == AQ_OK || (status == AQ_REFUSED && *aq_error() && !strchr(aq_error(), '\n')); }
 
+/* GGUF holds the real ones as f32. */
 static int same_figures(const aq_config *a, const aq_config *b) {
     return a->D == b->D && a->L == b->L && a->H == b->H && a->HKV == b->HKV && a->DH == b->DH && a->F == b->F && a->V == b->V && a->max_length == b->max_length &&
-           a->theta == b->theta && a->scaling == b->scaling && a->scaling_factor == b->scaling_factor;
+           (float)a->theta == (float)b->theta && a->scaling == b->scaling && (float)a->scaling_factor == (float)b->scaling_factor;
+}
+
+static void print_figures(const char *when, const aq_config *c) {
+    fprintf(stderr, "%s: D %u L %u H %u HKV %u DH %u F %u V %u length %u theta %.9g scaling %d factor %.9g\n", when, (unsigned)c->D, (unsigned)c->L, (unsigned)c->H,
+            (unsigned)c->HKV, (unsigned)c->DH, (unsigned)c->F, (unsigned)c->V, (unsigned)c->max_length, (double)c->theta, (int)c->scaling, (double)c->scaling_factor);
 }
 
 static void open_again(const char *out, const aq_checkpoint *c) {
@@ -71,7 +77,13 @@ static void open_again(const char *out, const aq_checkpoint *c) {
     aq_status status = aq_checkpoint_open(out, &again);
     if (status != AQ_OK)
         fprintf(stderr, "what convert wrote does not open: %s\n", aq_error());
-    need(status == AQ_OK && same_figures(&again.config, &c->config) && again.n_tensors == c->n_tensors);
+    need(status == AQ_OK);
+    if (!same_figures(&again.config, &c->config)) {
+        print_figures("read", &c->config);
+        print_figures("written", &again.config);
+        need(0);
+    }
+    need(again.n_tensors == c->n_tensors);
     for (uint32_t i = 0; i < c->n_tensors; i++)
         need(strcmp(again.tensors[i].name, c->tensors[i].name) == 0 && again.tensors[i].dim[0] == c->tensors[i].dim[0] && again.tensors[i].dim[1] == c->tensors[i].dim[1]);
     aq_checkpoint_close(&again);
