@@ -74,13 +74,18 @@ static void weigh(bench *b) {
 static double peak_of(const bench *b, const char **name) {
     const aq_plan *p = aq_rt_plan_tables(aq_engine_plan(b->subject->engine));
     const char *activations = b->args->at[AQ_OPT_ACTIVATIONS].n ? aq_arg_text(b->args, AQ_OPT_ACTIVATIONS) : "int16";
-    uint64_t blocks = 0, all = 0;
+    uint64_t blocks = 0, halves = 0, all = 0;
     for (uint32_t i = 0; i < p->n_weights; i++) {
         blocks += aq_dtype_of((aq_dtype)p->weights[i].dtype)->kind == AQ_KIND_WEIGHT ? p->weights[i].bytes : 0;
+        halves += p->weights[i].dtype == AQ_BF16 ? p->weights[i].bytes : 0;
         all += p->weights[i].bytes;
     }
+    if (halves * 2 > all && !strcmp(activations, "bf16") && b->peaks.bf16_gflops > 0) {
+        *name = "bf16_gflops";
+        return b->peaks.bf16_gflops;
+    }
     int quantised = blocks * 2 > all;
-    *name = !quantised || !strcmp(activations, "f32") ? "f32_gflops" : !strcmp(activations, "int8") ? "int8_gops" : "int16_gops";
+    *name = !quantised || !strcmp(activations, "f32") || !strcmp(activations, "bf16") ? "f32_gflops" : !strcmp(activations, "int8") ? "int8_gops" : "int16_gops";
     return **name == 'f' ? b->peaks.f32_gflops : (*name)[3] == '8' ? b->peaks.int8_gops : b->peaks.int16_gops;
 }
 

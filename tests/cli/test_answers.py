@@ -271,6 +271,12 @@ class Plans(Case):
         self.assertEqual([(r["n_prompt"], r["n_gen"], r["depth"]) for r in b["results"]], [(16, 0, 0), (0, 4, 0), (16, 0, 32), (0, 4, 32)])
         self.assertTrue(all(r["tokens_per_s"] > 0 and r["share_of_limit"] > 0 for r in b["results"]))
 
+    def test_bench_names_the_limit_of_the_activations(self):
+        for weights, activations, limit in (("bf16", "f32", "f32_gflops"), ("bf16", "bf16", "bf16_gflops"), ("q8_0", "int16", "int16_gops")):
+            b = self.document("bench", TINY, "--weights-type", weights, "--activations", activations, "-p", "4", "-n", "0", "-t", "1", "-r", "1")
+            if b["limits"][limit] > 0:
+                self.assertEqual([r["limit"] for r in b["results"]], [limit])
+
 
 @unittest.skipUnless(MODEL, "AQ_TEST_MODEL is not set")
 class Chat(Case):
