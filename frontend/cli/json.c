@@ -26,7 +26,10 @@ static size_t escape(const char *s, size_t n, char out[8]) {
     unsigned char c = (unsigned char)*s;
     if (c >= 128) {
         size_t k = sequence(s, n);
-        snprintf(out, 8, "%.*s", k ? (int)k : 3, k ? s : "\xef\xbf\xbd");
+        if (k == 2 && c == 0xc2 && (unsigned char)s[1] < 0xa0) /* a terminal would obey it */
+            snprintf(out, 8, "\\u%04x", (unsigned char)s[1]);
+        else
+            snprintf(out, 8, "%.*s", k ? (int)k : 3, k ? s : "\xef\xbf\xbd");
         return k ? k : 1;
     }
     if (c == '"' || c == '\\')

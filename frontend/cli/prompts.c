@@ -82,7 +82,7 @@ static void print_text(const work *w) {
         if (item->refused)
             continue;
         if (w->subject.tokenizer)
-            fwrite(a->text ? a->text : "", 1, a->n_text, stdout);
+            (void)aq_output_text(a->text, a->n_text); /* aq_output_finish tells */
         else
             aq_answer_print_ids(a);
         putchar('\n');

@@ -73,9 +73,12 @@ static aq_status print(const aq_args *a, const char *folder, const aq_cache_item
         bytes += l->at[i].size;
     if (aq_arg_given(a, AQ_OPT_JSON))
         return print_json(folder, limit, l, bytes);
-    for (uint32_t i = 0; i < l->n; i++)
-        printf("%-8s %10.1f MiB  used %6.1f h ago  %s\n", kinds[l->at[i].kind], (double)l->at[i].size / 0x1p20, (double)(now - l->at[i].used_ns) / 3.6e12,
-               l->at[i].path + strlen(folder) + 1);
+    for (uint32_t i = 0; i < l->n; i++) {
+        printf("%-8s %10.1f MiB  used %6.1f h ago  ", kinds[l->at[i].kind], (double)l->at[i].size / 0x1p20, (double)(now - l->at[i].used_ns) / 3.6e12);
+        const char *name = l->at[i].path + strlen(folder) + 1;
+        (void)aq_output_text(name, strlen(name));
+        putchar('\n');
+    }
     printf("%s: %.1f MiB in %" PRIu32 " files", folder, (double)bytes / 0x1p20, l->n);
     printf(limit ? ", at most %.1f GiB\n" : "\n", (double)limit / 0x1p30);
     return AQ_OK;

@@ -47,7 +47,8 @@ static void print(const aq_args *a, const aq_plan *p, const char *path) {
     int verbose = aq_arg_given(a, AQ_OPT_VERBOSE);
     const char *types = verbose ? NULL : strstr(p->options, " types="); /* of every tensor: --tensors lists them one a line */
     int options = types ? (int)(types - p->options) : (int)strlen(p->options);
-    printf("%s\n  plan for %s, hash %016" PRIx64 ", %zu bytes (%zu of code)\n", path, p->target, p->hash, p->size, p->code_size);
+    (void)aq_output_text(path, strlen(path));
+    printf("\n  plan for %s, hash %016" PRIx64 ", %zu bytes (%zu of code)\n", p->target, p->hash, p->size, p->code_size);
     printf("  model %s, family %s: dim %" PRId64 ", layers %" PRId64 ", vocab %" PRId64 "\n  options %.*s\n", text(p, m->name), text(p, m->family), m->D, m->L,
            m->V, options, p->options);
     printf("  %" PRIu32 " weights, %.1f MiB; %" PRIu32 " states\n", p->n_weights, (double)packed_bytes(p) / 0x1p20, p->n_states);

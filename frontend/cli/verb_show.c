@@ -88,7 +88,8 @@ static void print_model(const aq_args *a, const aq_checkpoint *c) {
     const aq_config *f = &c->config;
     tally by[AQ_DTYPE_COUNT], all;
     count(c, by, &all);
-    printf("%s\n  %s%s%s\n", c->path, *f->name ? f->name : "(no name)", ", family ", f->family);
+    (void)aq_output_text(c->path, strlen(c->path));
+    printf("\n  %s%s%s\n", *f->name ? f->name : "(no name)", ", family ", f->family);
     printf("  dim %" PRId64 ", layers %" PRId64 ", heads %" PRId64 " (kv %" PRId64 ", %" PRId64 " wide), ffn %" PRId64 ", vocab %" PRId64
            ", at most %" PRId64 " tokens\n",
            f->D, f->L, f->H, f->HKV, f->DH, f->F, f->V, f->max_length);

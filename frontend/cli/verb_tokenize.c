@@ -106,7 +106,7 @@ static aq_status decode_text(const aq_args *a, const aq_tokenizer *t, const char
         aq_json_write(stdout, text, n);
         fputs("}\n", stdout);
     } else {
-        fwrite(text, 1, n, stdout);
+        (void)aq_output_text(text, n); /* aq_output_finish tells */
     }
 close:
     aq_mem_free(text);

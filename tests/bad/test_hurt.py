@@ -2,7 +2,7 @@
 """test_hurt.py: files made to hurt whoever opens them, beyond those of single reasons (test_bad.py): pipes and devices in place of files, files cut while
 they are read, texts that a terminal would obey, inputs made to take the square of their length, weights that are no numbers, figures at their bounds.
 Each ends in time, with status 0 or a refusal of one line; what must be refused is so with no more heap than test_bad.py grants. AQ_PROGRAM names the program."""
-import json, os, struct, subprocess, sys, tempfile, time, unittest
+import json, os, pty, struct, subprocess, sys, tempfile, time, unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
@@ -93,6 +93,51 @@ class Hurt(unittest.TestCase):
             m = Hf()
             m.tensors[key.decode(errors="replace")] = ["F16", [1], bytes(2)]
             self.refused("show", m.save(self.path("hf")))
+
+    def on_terminal(self, *args, stdin=b""):
+        """What a terminal gets from a program that ends well, line ends apart."""
+        ours, theirs = pty.openpty()
+        r = subprocess.Popen([PROGRAM, *args], stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRONMENT)
+        os.close(theirs)
+        _, err = r.communicate(stdin, timeout=60)
+        out = b""
+        try:
+            while more := os.read(ours, 65536):
+                out += more
+        except OSError:  # how a terminal ends that nobody writes to
+            pass
+        os.close(ours)
+        self.assertEqual(r.returncode, 0, (args, err))
+        return out.replace(b"\r\n", b"\n")
+
+    def test_terminal_output(self):
+        """Nor one of a token's text, nor of a path, by whatever verb shows it; into a file they go as they are."""
+        g, evil = Gguf(), "\x1b]0;t\x07\u009b2J\x7f"
+        g.keys["tokenizer.ggml.tokens"] = strings("<end>", "a", "b", "ab", "[PAD4]", evil)
+        model = g.save(self.d)
+        prompts = put(self.path("prompts"), json.dumps({"prompt": evil, "max_new_tokens": 1}))
+        # the output projection sees only zeros: the first token with the largest logit is 0, so the answer is empty; -n 0 shows what was asked
+        shown = [(["tokenize", model, "--decode"], b"5 1"), (["tokenize", model, "-v"], evil.encode()), (["tokenize", model, "--decode", "--json"], b"5"),
+                 (["tokenize", model, "--decode", "--batch"], b'{"ids": [5]}'), (["run", model, evil, "--template", "none", "-n", "0"], b""),
+                 (["run", model, evil, "--template", "none", "-n", "0", "--json"], b"")]
+        for args, stdin in shown:
+            out = self.on_terminal(*args, stdin=stdin)
+            self.assertTrue(out.decode().replace("\n", "").replace("\t", "").isprintable(), (args, out))
+            self.assertIn(b"2J", out, args)
+        self.assertEqual(self.ends("tokenize", model, "--decode", stdin=b"5", statuses=(0,))[1], evil.encode())
+        path = self.path(evil.replace("/", ""))
+        os.mkdir(path)
+        os.rename(model, os.path.join(path, "m.gguf"))
+        self.assertTrue(self.on_terminal("show", os.path.join(path, "m.gguf")).decode().replace("\n", "").isprintable())
+        # a model that says it: every row of the tied embedding is zero but the token's, and what comes in is that token
+        g.tensors["token_embd.weight"][2] = bytes(2 * WIDTH * 5) + struct.pack("<32e", *[1.0] * 32)
+        g.tensors["output_norm.weight"][2] = struct.pack("<32f", *[1.0] * 32)
+        model = g.save(self.d)
+        for args in (["run", model, evil, "--template", "none", "-n", "2", "--temperature", "0", "--target", "ref"],
+                     ["run", model, "--prompts-file", prompts, "--template", "none", "--temperature", "0", "--target", "ref"]):
+            out = self.on_terminal(*args)
+            self.assertIn(b"2J", out, args)
+            self.assertTrue(out.decode().replace("\n", "").isprintable(), (args, out))
 
     def test_slow(self):
         """Inputs whose length squared is a long time."""
