@@ -76,8 +76,9 @@ static aq_status check_text(const char *file, const char *what, const char *s, s
     if (n == 0 || s[n - 1])
         return aq_fail(AQ_REFUSED, file, "%s: does not end with a NUL byte", what);
     for (size_t i = 0; i < n; i++)
-        if (((unsigned char)s[i] < 0x20 && s[i] && s[i] != '\n' && s[i] != '\t') || s[i] == 0x7f)
-            return aq_fail(AQ_REFUSED, file, "%s: control character %d at byte %zu", what, s[i], i);
+        if (((unsigned char)s[i] < 0x20 && s[i] && s[i] != '\n' && s[i] != '\t') || s[i] == 0x7f ||
+            ((unsigned char)s[i] == 0xc2 && i + 1 < n && ((unsigned char)s[i + 1] & 0xe0) == 0x80)) /* U+0080 to U+009F */
+            return aq_fail(AQ_REFUSED, file, "%s: control character %d at byte %zu", what, (unsigned char)s[i], i);
     return AQ_OK;
 }
 

@@ -195,6 +195,7 @@ static void fields_are_named(void **state) {
     SPOIL("strings: control character", t.strings[t.io[0].name] = 27);
     SPOIL("strings: does not end", t.p.strings_size--);
     SPOIL("texts: control character", t.p.manifest = "\x1b[2J");
+    SPOIL("texts: control character", t.p.manifest = "U+009B is a control character in UTF-8: \xc2\x9b""2J");
     aq_arena_close(&arena);
 }
 
