@@ -128,13 +128,13 @@ static aq_status plan_path(aq_engine *e, const char *key, const char **out) {
     return aq_arena_format(&e->arena, out, "%s/plans/%016" PRIx64 ".aqp", e->o.cache, (uint64_t)XXH3_64bits_withSeed(key, strlen(key), program));
 }
 
-/* The plan of the cache if it is there, intact and made for this very key. */
+/* The plan of the cache if it is there, intact, made for this very key, and by this user or root: a plan is code. */
 static int take_cached(aq_engine *e, const char *path, const char *key) {
     const struct aq_plan *p;
     if (aq_file_kind(path) != 1 || aq_rt_plan_load(path, &e->plan) != AQ_OK)
         return 0;
     p = aq_rt_plan_tables(e->plan);
-    if (!strcmp(p->options, key)) {
+    if (aq_rt_plan_is_ours(e->plan) && !strcmp(p->options, key)) {
         aq_file_touch(path);
         return 1;
     }
@@ -147,7 +147,7 @@ static int take_cached(aq_engine *e, const char *path, const char *key) {
 static void keep_plan(aq_engine *e, const char *path) {
     const char *folder;
     aq_file_writer *w;
-    if (aq_arena_format(&e->arena, &folder, "%s/plans", e->o.cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create(path, &w) != AQ_OK)
+    if (aq_arena_format(&e->arena, &folder, "%s/plans", e->o.cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create_as(path, 0644, &w) != AQ_OK)
         return;
     if (aq_file_append(w, e->made, e->made_size) != AQ_OK) {
         aq_file_abandon(w);

@@ -31,7 +31,8 @@ static aq_status map_open(int fd, const char *path, aq_file *out) {
         return cannot(AQ_REFUSED, path, "cannot read");
     if (!S_ISREG(st.st_mode))
         return aq_fail(AQ_REFUSED, path, "%s: expected a regular file", S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
-    aq_file f = {.size = (size_t)st.st_size, .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
+    aq_file f = {.size = (size_t)st.st_size, .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+                 .ours = (st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & (S_IWGRP | S_IWOTH))};
     if (f.size > PTRDIFF_MAX)
         return aq_fail(AQ_REFUSED, path, "too large to map: %zu bytes", f.size);
     if (f.size) {

@@ -9,6 +9,7 @@ typedef struct aq_file {
     const unsigned char *bytes;
     size_t size;
     int64_t mtime_ns;
+    int ours; /* only this user or root can have written it: the owner's file, which neither group nor others may write */
 } aq_file;
 
 /* Refuses what is not a regular file (AQ_REFUSED) and what is not there (AQ_REFUSED, "no such file"); AQ_FAILED where the disk fails. */
@@ -29,6 +30,7 @@ const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]);
  * could not be synced, the new one: never half. Temporary files that killed processes left of the same PATH are removed first. */
 typedef struct aq_file_writer aq_file_writer;
 AQ_MUST_USE aq_status aq_file_create(const char *path, aq_file_writer **out);
+AQ_MUST_USE aq_status aq_file_create_as(const char *path, unsigned mode, aq_file_writer **out); /* with no more permissions than `mode` */
 AQ_MUST_USE aq_status aq_file_append(aq_file_writer *w, const void *bytes, size_t size);
 AQ_MUST_USE aq_status aq_file_seal(aq_file_writer *w);   /* all bytes on the disk: commit has only the name to give. Before several files that go together */
 uint64_t aq_file_size(const aq_file_writer *w);         /* bytes appended so far */

@@ -75,6 +75,7 @@ void aq_file_sweep(const char *folder, const char *prefix) { (void)aq_call_list(
 
 struct aq_file_writer {
     int fd;
+    mode_t mode;           /* of what is made */
     int direct;            /* standard output, a device, a pipe: nothing to rename */
     int sealed;            /* all of it is on the disk */
     uint64_t size;
@@ -129,7 +130,7 @@ static aq_status open_beside(aq_file_writer *w) {
         int length = snprintf(w->temporary, sizeof w->temporary, "%s.tmp.%ld.%u", w->target, (long)getpid(), n);
         if (length < 0 || (size_t)length >= sizeof w->temporary)
             return aq_fail(AQ_FAILED, w->target, "the name is too long");
-        w->fd = aq_call_open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        w->fd = aq_call_open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, w->mode);
         if (w->fd >= 0 && hold(w->fd)) {
             remember(w->temporary);
             return AQ_OK;
@@ -181,9 +182,12 @@ static aq_status open_writer(const char *path, aq_file_writer *w) {
     return open_beside(w);
 }
 
-aq_status aq_file_create(const char *path, aq_file_writer **out) {
+aq_status aq_file_create(const char *path, aq_file_writer **out) { return aq_file_create_as(path, 0666, out); }
+
+aq_status aq_file_create_as(const char *path, unsigned mode, aq_file_writer **out) {
     void *p;
     AQ_TRY(aq_mem_alloc(sizeof(aq_file_writer), &p));
+    ((aq_file_writer *)p)->mode = mode;
     aq_status status = open_writer(path, p);
     if (status != AQ_OK)
         aq_mem_free(p);

@@ -24,6 +24,7 @@ AQ_MUST_USE aq_status aq_rt_plan_load(const char *path, aq_rt_plan **out);
 AQ_MUST_USE aq_status aq_rt_plan_from_memory(const char *name, const void *bytes, size_t size, aq_rt_plan **out);
 void aq_rt_plan_close(aq_rt_plan *p);
 const struct aq_plan *aq_rt_plan_tables(const aq_rt_plan *p); /* ir/plan.h */
+int aq_rt_plan_is_ours(const aq_rt_plan *p); /* it was loaded from a file that only this user or root can have written: a plan is code */
 
 /* Where the bytes of a weight come from: fills in the stored tensor of that house name. dtype: the enum of ir/dtype.h; dim: its shape.
  * rotate_half: rows of each head still have to be interleaved. Returns AQ_REFUSED if there is none.

@@ -77,4 +77,6 @@ void aq_rt_plan_close(aq_rt_plan *p) {
     aq_mem_free(p);
 }
 
+int aq_rt_plan_is_ours(const aq_rt_plan *p) { return p->file.ours; }
+
 const struct aq_plan *aq_rt_plan_tables(const aq_rt_plan *p) { return &p->tables; }

@@ -6,7 +6,6 @@
 #include "ir/memory.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 typedef AQ_VEC(const char *) entries;
 
@@ -97,10 +96,8 @@ aq_status aq_history_write(aq_history *h) {
     uint32_t first = list.n;
     while (first && list.n - first < AQ_HISTORY_ENTRIES && bytes + encoded_length(list.at[first - 1]) <= AQ_HISTORY_BYTES)
         bytes += encoded_length(list.at[--first]);
-    mode_t before = umask(077); /* what was asked is nobody else's affair */
-    aq_status status = aq_file_create(h->path, &w);
-    umask(before);
-    AQ_TRY(status);
+    AQ_TRY(aq_file_create_as(h->path, 0600, &w)); /* what was asked is nobody else's affair */
+    aq_status status = AQ_OK;
     for (uint32_t i = first; i < list.n && status == AQ_OK; i++)
         status = append_encoded(w, list.at[i]);
     if (status == AQ_OK)

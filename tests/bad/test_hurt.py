@@ -139,6 +139,21 @@ class Hurt(unittest.TestCase):
             self.assertIn(b"2J", out, args)
             self.assertTrue(out.decode().replace("\n", "").isprintable(), (args, out))
 
+    def test_a_plan_of_others(self):
+        """A plan is code: one of the cache that somebody else may have written is made again; what is written nobody else may change, whatever the umask."""
+        model, cache = Gguf().save(self.d), self.path("cache")
+        ask = ["run", model, "--prompt-ids", "1,2", "-n", "1", "--json", "--cache", cache]
+        compiled = lambda: json.loads(subprocess.run([PROGRAM, *ask], capture_output=True, env=ENVIRONMENT, umask=0, check=True).stdout)["timings"]["compile_ms"] > 0
+        self.assertTrue(compiled())
+        self.assertFalse(compiled())
+        plans = os.path.join(cache, "plans")
+        plan = os.path.join(plans, *os.listdir(plans))
+        for spoil in [lambda: os.chmod(plan, 0o664)] + [lambda: os.chown(plan, 65534, 65534)] * (os.geteuid() == 0):
+            self.assertEqual((os.stat(plan).st_mode & 0o777, os.stat(plan).st_uid), (0o644, os.geteuid()))
+            spoil()
+            self.assertTrue(compiled())
+            self.assertFalse(compiled())
+
     def test_slow(self):
         """Inputs whose length squared is a long time."""
         n = 100000
