@@ -116,7 +116,7 @@ aq_status aq_help_verb(const aq_args *a, const aq_verb *v) {
     return AQ_OK;
 }
 
-static const char what_model_is[] = "MODEL is a .gguf file, a folder in Hugging Face's or FlagAI's form, a plan (.aqp, with --weights MODEL), or NAME:random[:SEED],\n"
+static const char what_model_is[] = "MODEL is a .gguf file (of several, any), a folder in Hugging Face's or FlagAI's form, a plan (.aqp, with --weights MODEL), or NAME:random[:SEED],\n"
                                     "a built-in architecture with random weights (aquila show models). - is standard input or output where a file is meant.";
 static const char exit_statuses[] = "0 done, 1 failed, 2 wrong command line, 3 input refused, 4 library or device missing, 5 out of memory,\n"
                                     "6 a check failed, 130 interrupted.";

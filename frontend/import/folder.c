@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SHARDS = 1000 };
-
 /* What weights come in, in the order in which a folder is searched. */
 typedef struct container {
     const char *single, *index;
@@ -93,8 +91,8 @@ static aq_status read_shards(aq_checkpoint *c, const container *form, const char
         const aq_file *file;
         if (i && strcmp(index.at[i].file, index.at[i - 1].file) == 0)
             continue;
-        if (shards++ == MOST_SHARDS)
-            return aq_refuse(AQ_WHY_INDEX_SHARDS, path, "too many shards: expected at most %d", MOST_SHARDS);
+        if (shards++ == AQ_MOST_SHARDS)
+            return aq_refuse(AQ_WHY_INDEX_SHARDS, path, "too many shards: expected at most %d", AQ_MOST_SHARDS);
         AQ_TRY(aq_import_path(&c->arena, folder, index.at[i].file, &shard));
         AQ_TRY(aq_import_map(c, shard, &file));
         AQ_TRY(form->read(&c->arena, shard, file, stored));

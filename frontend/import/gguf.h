@@ -33,6 +33,12 @@ typedef struct aq_gguf {
  * metadata; tensor data is not touched. */
 AQ_MUST_USE aq_status aq_gguf_read(aq_arena *arena, const char *path, const aq_file *file, aq_gguf *out);
 
+/* gguf_parts.c: a model in several files. The first part's path if `path` names another part of it, else path. */
+AQ_MUST_USE aq_status aq_gguf_first(aq_arena *arena, const char *path, const char **out);
+/* g, of the first part, gets the tensors of the others, which c maps and keeps; nothing happens to a whole file. arena: of g. AQ_REFUSED with the
+ * part's name: missing, another model's, not all. */
+AQ_MUST_USE aq_status aq_gguf_join(aq_arena *arena, aq_checkpoint *c, aq_gguf *g);
+
 const aq_gguf_value *aq_gguf_find(const aq_gguf *g, const char *key); /* NULL if absent */
 int aq_gguf_number(const aq_gguf_value *v, double *out);              /* 1 if v is one number */
 /* The strings of an array of strings, in arena; the value must be one (AQ_REFUSED otherwise). */

@@ -37,11 +37,6 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
     if (!is(family, "llama") && !is(family, "aquila"))
         return aq_import_refuse(AQ_WHY_GGUF_ARCHITECTURE, g->path, "key", "general.architecture", 20, "%s: expected \"llama\" or \"aquila\"",
                                 family.s ? "another architecture" : "missing");
-    const aq_gguf_value *parts = aq_gguf_find(g, "split.count");
-    double count = 0;
-    if (parts && aq_gguf_number(parts, &count) && count > 1)
-        return aq_import_refuse(AQ_WHY_GGUF_SPLIT, g->path, "key", "split.count",
-                                11, "one of %.0f parts: expected a whole file (llama-gguf-split --merge joins them)", count);
     aq_config c;
     const char *prefix;
     AQ_TRY(aq_arena_string(arena, family.s, family.n, &prefix));
@@ -72,19 +67,27 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
 
 /* ---- the entries ---- */
 
-aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out) {
-    aq_file file;
+static aq_status config_of(aq_checkpoint *c, aq_arena *arena, aq_config *out) {
+    const aq_file *file;
     aq_gguf g;
-    AQ_TRY(aq_import_unreadable(aq_file_map(path, &file)));
-    aq_status status = aq_gguf_read(arena, path, &file, &g);
+    AQ_TRY(aq_import_map(c, c->path, &file));
+    AQ_TRY(aq_gguf_read(arena, c->path, file, &g));
+    AQ_TRY(aq_gguf_join(arena, c, &g));
+    return read_config(arena, &g, out);
+}
+
+aq_status aq_gguf_config(aq_arena *arena, const char *path, aq_config *out) {
+    aq_checkpoint c = {0}; /* for its maps */
+    aq_status status = aq_gguf_first(&c.arena, path, &c.path);
     if (status == AQ_OK)
-        status = read_config(arena, &g, out);
-    aq_file_unmap(&file);
+        status = config_of(&c, arena, out);
+    aq_checkpoint_close(&c);
     return status;
 }
 
 aq_status aq_import_gguf(aq_checkpoint *c) {
     const aq_file *file;
+    AQ_TRY(aq_gguf_first(&c->arena, c->path, &c->path));
     AQ_TRY(aq_import_map(c, c->path, &file));
     return aq_gguf_open(c, file);
 }
@@ -92,6 +95,7 @@ aq_status aq_import_gguf(aq_checkpoint *c) {
 aq_status aq_gguf_open(aq_checkpoint *c, const aq_file *file) {
     aq_gguf g;
     AQ_TRY(aq_gguf_read(&c->arena, c->path, file, &g));
+    AQ_TRY(aq_gguf_join(&c->arena, c, &g));
     AQ_TRY(read_config(&c->arena, &g, &c->config));
     AQ_TRY(aq_import_bind(c, &g.tensors, c->path));
     AQ_TRY(aq_gguf_tokenizer(&c->arena, &g, &c->tokenizer, &c->tokenizer_note));

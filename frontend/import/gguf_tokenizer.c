@@ -185,6 +185,7 @@ static aq_status read_mapped(aq_arena *arena, const char *path, const aq_file *f
 }
 
 aq_status aq_gguf_tokenizer_read(aq_arena *arena, const char *path, aq_file *file, aq_tokenizer_source *out) {
+    AQ_TRY(aq_gguf_first(arena, path, &path)); /* the keys of a model in parts are all there */
     AQ_TRY(aq_import_unreadable(aq_file_map(path, file)));
     aq_status status = read_mapped(arena, path, file, out);
     if (status != AQ_OK) {

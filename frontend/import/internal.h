@@ -105,6 +105,8 @@ AQ_MUST_USE aq_status aq_safetensors_read(aq_arena *arena, const char *path, con
 /* The tensors of a mapped torch archive, appended to `out`; their bytes are in the map, but for transposed ones, which are copied into the arena. */
 AQ_MUST_USE aq_status aq_torch_read(aq_arena *arena, const char *path, const aq_file *file, aq_stored_list *out);
 
+/* Files of one model. */
+enum { AQ_MOST_SHARDS = 1000 };
 /* FOLDER/NAME; and the map of a file, kept by the checkpoint. */
 AQ_MUST_USE aq_status aq_import_path(aq_arena *arena, const char *folder, const char *name, const char **out);
 AQ_MUST_USE aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out);

@@ -3,7 +3,8 @@
  *
  * Order: the archive's directory (zip.c), the byte order, the pickle as a table of values (pickle.c), in it the dictionary of tensors, then each
  * tensor's record: (storage, offset, sizes, strides). Only a tensor whose strides are a permutation is copied; what all copies take together is
- * at most the file's size. Values that are no tensors (numbers of epochs, states of optimizers) are passed over.
+ * at most twice the file's size (a tied model saves one matrix under two names). Values that are no tensors (numbers of epochs, states of
+ * optimizers) are passed over.
  * Format: torch/serialization.py and torch/_utils.py say which records torch.save writes. */
 #include "frontend/import/internal.h"
 #include "frontend/import/pickle.h"
@@ -158,8 +159,8 @@ static aq_status copy_permuted(reader *r, aq_stored *t, const int64_t *stride, s
     void *room;
     if (!is_apart(t, stride))
         return REFUSE(t, AQ_WHY_TORCH_OVERLAP, "its strides reach one element twice: expected each once (save a contiguous() copy)");
-    if (t->bytes > r->file->size - r->copied)
-        return REFUSE(t, AQ_WHY_TORCH_COPIES, "transposed tensors of more bytes than the file's %zu in all: expected each once", r->file->size);
+    if (t->bytes > 2 * r->file->size - r->copied) /* twice: a tied output is a second name of the embedding's bytes */
+        return REFUSE(t, AQ_WHY_TORCH_COPIES, "transposed tensors of more bytes than twice the file's %zu in all: expected each once", r->file->size);
     r->copied += t->bytes;
     AQ_TRY(aq_arena_alloc(r->arena, t->bytes, 1, &room));
     for (int i = 0; i < t->rank; i++) {

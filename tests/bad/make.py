@@ -58,6 +58,23 @@ def make_127(d): return gguf(d, lambda g: (g.keys.update({"tokenizer.ggml.tokens
                                           g.keys.update({"tokenizer.ggml.merges": strings()})))
 
 
+def parts(folder, change=lambda one, two: None, name="small-%05d-of-00002.gguf"):
+    """A GGUF file in two parts, the second with one tensor; change gets both."""
+    one, two = Gguf(), Gguf()
+    two.keys, two.tensors = {}, {"output_norm.weight": one.tensors.pop("output_norm.weight")}
+    for g, number in ((one, 0), (two, 1)):
+        for k, kind, value in (("no", U16, number), ("count", U16, 2), ("tensors.count", I32, len(one.tensors) + 1)):
+            g.set("split." + k, kind, value)
+    change(one, two)
+    put(os.path.join(folder, name % 2), two.data())
+    return ["show", "--json", put(os.path.join(folder, name % 1), one.data())]
+
+
+def make_129(d): return [*parts(d)[:2], put(os.path.join(d, "other-00001-of-00002.gguf"), open(os.path.join(d, "small-00001-of-00002.gguf"), "rb").read())]
+def make_130(d): return parts(d, lambda one, two: two.set("split.no", U16, 0))
+def make_131(d): return parts(d, lambda one, two: one.set("split.tensors.count", I32, 99))
+
+
 # ---- 200: safetensors ----
 
 def hf(folder, change, naming="hf"):

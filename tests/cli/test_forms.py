@@ -1,0 +1,82 @@
+"""test_forms.py: forms that other programs write and no stored file of tests/data shows: a GGUF model in several files, matrices saved as their
+transposes. The models are those of
+tests/bad/small.py with random weights. AQ_PROGRAM names the program."""
+import json, os, random, struct, subprocess, sys, tempfile, unittest
+
+PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bad"))
+sys.dont_write_bytecode = True
+from small import I32, U16, Gguf, Hf, put
+
+
+def aquila(*args, status=0):
+    r = subprocess.run([PROGRAM, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, env={**os.environ, "AQ_CACHE": "none"})
+    assert r.returncode == status, (args, r.returncode, r.stderr)
+    return r
+
+
+def score(path, *more):
+    return json.loads(aquila("score", path, "--prompt-ids", "1,2,3,4", "--top-logits", "6", "--target", "ref", "--json", *more).stdout)
+
+
+def random_gguf():
+    g, r = Gguf(), random.Random(3)
+    for name, t in g.tensors.items():
+        n = len(t[2]) // (4 if "norm" in name else 2)
+        t[2] = struct.pack(f"<{n}{'f' if 'norm' in name else 'e'}", *(1 + r.uniform(-.5, .5) if "norm" in name else r.uniform(-.3, .3) for _ in range(n)))
+    return g
+
+
+class Parts(unittest.TestCase):
+    def split(self, folder, groups):
+        """As llama-gguf-split writes them: all keys in the first."""
+        whole, names = random_gguf(), []
+        for i, group in enumerate(groups):
+            g = random_gguf()
+            g.keys = dict(whole.keys) if i == 0 else {}
+            g.tensors = {k: whole.tensors[k] for k in group}
+            for key, kind, value in (("no", U16, i), ("count", U16, len(groups)), ("tensors.count", I32, len(whole.tensors))):
+                g.set("split." + key, kind, value)
+            names.append(put(os.path.join(folder, f"m-{i + 1:05d}-of-{len(groups):05d}.gguf"), g.data()))
+        return whole.save(folder), names
+
+    def test_a_model_in_parts_is_the_whole_one(self):
+        names = list(random_gguf().tensors)
+        for groups in ([names[:4], names[4:]], [[], names[6:], names[:1], names[1:6]]):  # the second: --no-tensor-first-split
+            with tempfile.TemporaryDirectory() as d:
+                whole, parts = self.split(d, groups)
+                want, text = score(whole), put(os.path.join(d, "text"), "abba")
+                for part in parts:  # any of them names the model
+                    self.assertEqual(score(part), want)
+                    self.assertEqual(json.loads(aquila("show", "--json", part).stdout)["config"], json.loads(aquila("show", "--json", whole).stdout)["config"])
+                    self.assertEqual(aquila("tokenize", part, "--file", text).stdout, aquila("tokenize", whole, "--file", text).stdout)
+                bytes_of = lambda path: {k: v for k, v in json.loads(aquila("memory", path, "--json").stdout).items() if k.endswith("_bytes") and k != "free_bytes"}
+                self.assertEqual(bytes_of(parts[0]), bytes_of(whole))
+                joined = os.path.join(d, "joined.gguf")
+                aquila("convert", parts[-1], "-o", joined)
+                self.assertEqual(score(joined), want)
+
+
+class Torch(unittest.TestCase):
+    def test_a_tied_matrix_may_stand_transposed_under_two_names(self):
+        import make_torch as m
+        with tempfile.TemporaryDirectory() as d:
+            h, r, pairs, entries = Hf(), random.Random(5), [], []
+            h.config["vocab_size"] = 600  # most of the file
+            for name, t in h.tensors.items():
+                rows, columns = (600 if "embed" in name else t[1][0]), (t[1] + [1])[1]
+                t[1][0] = rows
+                values = [r.uniform(.5, 1.5) if "norm" in name else r.uniform(-.3, .3) for _ in range(rows * columns)]
+                t[2] = struct.pack(f"<{len(values)}e", *values)
+                turned = [values[i * columns + k] for k in range(columns) for i in range(rows)]
+                entries.append(m.Entry(f"a/data/{len(entries)}", struct.pack(f"<{len(values)}e", *turned)))
+                record = m.tensor(m.storage(key=str(len(entries) - 1), n=len(values)), 0, t[1], (1, rows) if columns > 1 else (1,))
+                pairs += [m.text(n) + record for n in ([name, "lm_head.weight"] if "embed" in name else [name])]
+            want = score(h.save(os.path.join(d, "plain")))
+            h.weights = None
+            h.files["pytorch_model.bin"] = m.archive([m.Entry("a/data.pkl", m.state(*pairs)), *entries])
+            self.assertEqual(score(h.save(os.path.join(d, "turned"))), want)
+
+
+if __name__ == "__main__":
+    unittest.main()
