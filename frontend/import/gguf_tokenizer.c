@@ -159,7 +159,8 @@ aq_status aq_gguf_tokenizer(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sour
     aq_tokenizer_source s = none;
     *out_note = NULL;
     *out = none;
-    if (!text_of(g, "tokenizer.ggml.model").n)
+    aq_bytes model = text_of(g, "tokenizer.ggml.model");
+    if (!model.n || is(model, "no_vocab") || is(model, "none")) /* llama.cpp's words for a file without one */
         return AQ_OK;
     AQ_TRY(read_kind(arena, g, &s, out_note));
     if (s.kind == AQ_TOKENIZER_NONE)

@@ -216,6 +216,7 @@ static aq_status put_tokenizer(out *o, const aq_tokenizer_source *t, uint32_t n)
     return AQ_OK;
 }
 
+/* Without a tokenizer llama.cpp wants to be told so; how many tokens there are, figures.def says. */
 static aq_status put_values(out *o, const aq_out_model *m) {
     put_config(o, m->config);
     for (uint32_t i = 0; i < m->n; i++)
@@ -225,6 +226,8 @@ static aq_status put_values(out *o, const aq_out_model *m) {
         }
     if (m->tokenizer && m->tokenizer->kind != AQ_TOKENIZER_NONE)
         AQ_TRY(put_tokenizer(o, m->tokenizer, (uint32_t)m->config->V));
+    else
+        put_text(o, "tokenizer.ggml.model", "no_vocab");
     if (m->chat_template)
         put_text(o, "tokenizer.chat_template", m->chat_template);
     return o->to.status;

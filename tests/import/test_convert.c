@@ -2,6 +2,7 @@
  * any number of threads; block types come out as their encoder makes them, with the rules for what stays; folders that are not convert's are left
  * alone, and what an earlier conversion left over goes. */
 #include "frontend/convert.h"
+#include "frontend/import/gguf.h"
 #include "frontend/import/write_gguf.h"
 #include "ir/memory.h"
 #include "tests/support/micro.h"
@@ -279,6 +280,31 @@ static void shards(void **state) {
     assert_int_equal(aq_file_kind(path_of("out/pytorch_model.bin", 1)), 0);
 }
 
+/* llama.cpp opens no file that does not say which tokenizer it has; that there is none is said too, and read again without a word. */
+static void without_a_tokenizer(void **state) {
+    (void)state;
+    const char *gguf = path_of("plain", AQ_FORM_GGUF), *again = path_of("again", AQ_FORM_GGUF);
+    aq_convert_report report;
+    aq_checkpoint c;
+    aq_file file;
+    aq_gguf g;
+    double size;
+    convert("tests/data/tiny-hf", gguf, (aq_convert_options){.to = AQ_FORM_GGUF}, NULL);
+    must(aq_file_map(gguf, &file));
+    must(aq_gguf_read(&arena, gguf, &file, &g));
+    const aq_gguf_value *model = aq_gguf_find(&g, "tokenizer.ggml.model"), *tokens = aq_gguf_find(&g, "llama.vocab_size");
+    assert_true(model && model->type == AQ_GGUF_STRING && model->n == 8 && !memcmp(model->data, "no_vocab", 8));
+    must(aq_checkpoint_open(gguf, &c));
+    assert_true(tokens && aq_gguf_number(tokens, &size) && size == (double)c.config.V);
+    assert_int_equal(c.tokenizer.kind, AQ_TOKENIZER_NONE);
+    assert_null(c.tokenizer_note);
+    aq_checkpoint_close(&c);
+    aq_file_unmap(&file);
+    convert(gguf, again, (aq_convert_options){.to = AQ_FORM_GGUF}, &report);
+    assert_int_equal(report.notes.n, 0);
+    assert_same_file(gguf, again);
+}
+
 static void expect_failure(const char *to, aq_convert_options o, aq_status want, const char *message) {
     aq_checkpoint c;
     aq_convert_report report;
@@ -314,7 +340,8 @@ static void what_cannot_be_is_said(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_all, close_all)
     const struct CMUnitTest tests[] = {
-        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(shards), TEST(what_cannot_be_is_said),
+        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(shards), TEST(without_a_tokenizer),
+        TEST(what_cannot_be_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@
 For each kind of rope_forms.py that GGUF can hold:
   1 llama.cpp's convert_hf_to_gguf.py makes a bf16 file of the folder: stored as tests/data/forms/rope-NAME.gguf, with transformers' logits in rope.json,
     for those of STORED (it loses mscale, truncate, and an original length that stands beside the others)
-  2 llama.cpp runs that file in f32, and the file that `PROGRAM convert` makes of the folder: relative L2 of its logits to transformers' (llama.cpp keeps
+  2 llama.cpp runs that file in f32, and the file that `PROGRAM convert` makes of the folder, which says that it has no tokenizer: relative L2 of its logits to transformers' (llama.cpp keeps
     beta_slow, beta_fast, attention_factor and truncate of architecture llama at their usual values: of its own converter's file they may be far off)
   3 `PROGRAM convert` makes a folder of the file of 1: transformers' logits of it
 """
@@ -23,16 +23,10 @@ RUN = r"""
 #include "llama.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 static void quiet(enum ggml_log_level l, const char *t, void *u) { (void)u; if (l == GGML_LOG_LEVEL_ERROR) fputs(t, stderr); }
 int main(int n_args, char **args) {
     llama_log_set(quiet, NULL);
     struct llama_model_params m = llama_model_default_params();
-    struct llama_model_kv_override o[2] = {{0}, {0}};
-    o[0].tag = LLAMA_KV_OVERRIDE_TYPE_STR;
-    strcpy(o[0].key, "tokenizer.ggml.model");
-    strcpy(o[0].val_str, "no_vocab");
-    m.kv_overrides = o;
     struct llama_model *model = llama_model_load_from_file(args[1], m);
     struct llama_context_params c = llama_context_default_params();
     c.n_ctx = 128, c.n_batch = c.n_ubatch = 128, c.n_threads = 1, c.type_k = c.type_v = GGML_TYPE_F32, c.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
