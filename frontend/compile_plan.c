@@ -10,7 +10,6 @@
 
 struct aq_plan_builder {
     aq_arena *arena;
-    const aq_module *first;   /* of the first variant: names and counts of weights and states */
     AQ_VEC(char) strings;
     AQ_VEC(uint32_t) offsets; /* of the strings, for finding one again */
     AQ_VEC(aq_plan_weight) weights;
@@ -139,7 +138,6 @@ aq_status aq_plan_builder_open(aq_arena *arena, const aq_module *m, const aq_che
     AQ_TRY(check_syms(m));
     AQ_ALLOC(arena, b, 1);
     b->arena = b->manifest.arena = arena;
-    b->first = m;
     b->options = options;
     AQ_TRY(aq_arena_string(arena, target, strlen(target), &b->target));
     uint32_t empty;
@@ -263,7 +261,7 @@ static aq_id field_of(const filler *f, aq_id v, int32_t *field) {
 static aq_status arg_of(const filler *f, aq_id value, int32_t field, aq_plan_arg *out) {
     aq_id v = field_of(f, aq_buffers_viewed(f->m, value), &field);
     const aq_value *x = &f->m->values.at[v];
-    for (uint32_t i = 0; i < f->g->results.n; i++)
+    for (uint32_t i = 0; i < f->g->results.n && !x->state; i++)
         if (aq_buffers_viewed(f->m, f->g->results.at[i]) == v && x->kind == AQ_VALUE_RESULT) {
             *out = (aq_plan_arg){AQ_ARG_OUTPUT, i};
             return AQ_OK;
@@ -344,9 +342,27 @@ static aq_status add_step(filler *f, const aq_kernel_of *of, uint64_t local_byte
     return AQ_OK;
 }
 
-static aq_status fill_manifest(filler *f, int64_t t_lo, int64_t t_hi) {
+/* A result that is the storage of one before it, or of an input, has no kernel that writes it: it is copied behind the last one. */
+static aq_status add_copies(filler *f) {
+    for (uint32_t i = 0; i < f->g->results.n; i++) {
+        aq_plan_arg from;
+        AQ_TRY(arg_of(f, f->g->results.at[i], 0, &from));
+        if (from.kind == AQ_ARG_OUTPUT && from.index == i)
+            continue;
+        if (from.kind != AQ_ARG_OUTPUT && from.kind != AQ_ARG_INPUT)
+            return aq_fail(AQ_REFUSED, f->m->file, "result %u of graph %s is a %s: expected what its ops make", i, f->g->name, from.kind == AQ_ARG_STATE ? "state" : "weight");
+        aq_plan_step step = {.kind = AQ_STEP_COPY, .layer = -1, .first_arg = f->b->args.n, .n_args = 2};
+        AQ_TRY(string_of(f->b, "copy", &step.name));
+        AQ_PUSH(f->b->arena, &f->b->args, from);
+        AQ_PUSH(f->b->arena, &f->b->args, ((aq_plan_arg){AQ_ARG_OUTPUT, i}));
+        AQ_PUSH(f->b->arena, &f->b->steps, step);
+    }
+    return AQ_OK;
+}
+
+static aq_status fill_manifest(filler *f, const aq_plan_variant *v) {
     aq_text *t = &f->b->manifest;
-    AQ_TRY(aq_text_add(t, "variant T %lld..%lld: %u steps, %u kernels\n", (long long)t_lo, (long long)t_hi, f->k->of.n, f->k->made.n));
+    AQ_TRY(aq_text_add(t, "variant T %lld..%lld: %u steps, %u kernels\n", (long long)v->t_lo, (long long)v->t_hi, v->n_steps, f->k->made.n));
     for (uint32_t i = 0; i < f->k->made.n; i++)
         AQ_TRY(aq_text_add(t, "  %s  sum %s  %s  schedule %s\n", f->k->made.at[i].name, f->k->made.at[i].sum_class, f->k->made.at[i].origin, f->k->made.at[i].schedule_text));
     return AQ_OK;
@@ -364,11 +380,12 @@ aq_status aq_plan_builder_variant(aq_plan_builder *b, const aq_module *m, aq_id 
     aq_plan_variant v = {.t_lo = t_lo, .t_hi = t_hi, .first_step = b->steps.n, .first_buffer = f.first_buffer, .n_buffers = f.places.n};
     for (uint32_t i = 0; i < k->of.n; i++)
         AQ_TRY(add_step(&f, &k->of.at[i], local_bytes[k->of.at[i].kernel], &next_scratch));
+    AQ_TRY(add_copies(&f));
     v.n_steps = b->steps.n - v.first_step;
     for (uint32_t i = 0; i < f.places.n_arenas; i++)
         v.arena[f.places.arena[i].sym] = f.places.arena[i].bytes;
     AQ_PUSH(b->arena, &b->variants, v);
-    return fill_manifest(&f, t_lo, t_hi);
+    return fill_manifest(&f, &v);
 }
 
 aq_status aq_plan_builder_finish(aq_plan_builder *b, const unsigned char *code, size_t code_size, unsigned char **out_bytes, size_t *out_size) {
