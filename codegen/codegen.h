@@ -21,6 +21,9 @@ typedef struct aq_target {
 AQ_MUST_USE aq_status aq_target_parse(const char *text, aq_target *out);
 /* Can this machine run code of that target? AQ_MISSING with the feature it lacks. */
 AQ_MUST_USE aq_status aq_target_runs_here(const aq_target *t);
+/* Does a schedule that a text has for target `word` (`schedule cpu.v4 {..}`: a target's name with dots) hold for t? One for `cpu` holds for all of them, one
+ * for a level also for those that have more, ref interprets what any of them leads to. AQ_REFUSED at `place` if not, or if there is no such target. */
+AQ_MUST_USE aq_status aq_target_takes(const aq_target *t, const char *word, const char *place);
 
 /* schedule.c: an always legal, good schedule for region `body` on `t`, for t_lo <= T <= t_hi. In the arena of m. */
 AQ_MUST_USE aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_schedule **out);

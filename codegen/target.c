@@ -70,3 +70,22 @@ aq_status aq_target_parse(const char *text, aq_target *out) {
                    "target %s %s: expected ref, cpu, cpu:v3, cpu:v4, cpu:v4+bf16, cpu:v4+vnni or cpu:v4+bf16+vnni", text,
                    !strncmp(text, "cuda", 4) ? "is not built yet" : "does not exist");
 }
+
+/* Is `word` what texts call the target `name`? Their words hold no ':' and no '+'. */
+static int is_word_of(const char *word, const char *name) {
+    while (*word && (*word == *name || (*word == '.' && (*name == ':' || *name == '+'))))
+        word++, name++;
+    return !*word && !*name;
+}
+
+aq_status aq_target_takes(const aq_target *t, const char *word, const char *place) {
+    int known = !strcmp(word, "ref") || !strcmp(word, "cpu"), fits = t->is_ref || !strcmp(word, "cpu");
+    for (int i = 0; i < N; i++)
+        if (is_word_of(word, targets[i].name)) {
+            known = 1;
+            fits |= t->has_avx512 >= targets[i].has_avx512 && t->has_bf16 >= targets[i].has_bf16 && t->has_vnni >= targets[i].has_vnni;
+        }
+    if (!known)
+        return aq_fail(AQ_REFUSED, place, "schedule %.60s: no such target: expected ref, cpu, cpu.v3, cpu.v4, cpu.v4.bf16, cpu.v4.vnni or cpu.v4.bf16.vnni", word);
+    return fits ? AQ_OK : aq_fail(AQ_REFUSED, place, "schedule %s does not hold for %s: expected one for it, for less than it has, or schedule cpu", word, t->name);
+}

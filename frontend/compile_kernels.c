@@ -70,7 +70,7 @@ static aq_status region_key(const aq_module *m, aq_id body, const aq_id *outside
     if (k.b->by_nest)
         AQ_TRY(aq_text_add(&k.text, "by %s", k.b->by_nest));
     if (k.b->schedule) { /* of the text: a layer whose region says how has a kernel of its own */
-        AQ_TRY(aq_text_add(&k.text, " schedule "));
+        AQ_TRY(aq_text_add(&k.text, " schedule %s ", k.b->schedule->target));
         AQ_TRY(aq_print_schedule(k.b->schedule, &k.text));
     }
     for (uint32_t i = 0; i < k.b->results.n; i++) {
@@ -100,9 +100,11 @@ static aq_status kernel_name(const aq_module *m, const aq_body *b, const char *p
 }
 
 static aq_status choose_schedule(aq_module *m, const aq_target *t, int64_t t_lo, int64_t t_hi, aq_kernels *ks, aq_arena *arena, aq_kernel_made *k) {
-    aq_schedule *edited = NULL;
+    aq_schedule *edited = NULL, *written = m->bodies.at[k->body].schedule;
     AQ_TRY(aq_edits_schedule(ks->edits, arena, k->name, &edited));
-    k->schedule = edited ? edited : m->bodies.at[k->body].schedule;
+    if (written)
+        AQ_TRY(aq_target_takes(t, written->target, m->file));
+    k->schedule = edited ? edited : written;
     k->origin = edited ? "edits" : k->schedule ? "model text" : "default";
     return k->schedule ? AQ_OK : aq_schedule_default(m, k->body, t, t_lo, t_hi, &k->schedule);
 }

@@ -79,10 +79,16 @@ class Edits(unittest.TestCase):
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         head = re.search(r"(?ms)fused\([^)]*@w3\.1\) \{.*?^      \}\n", r.stdout).group(0)
         path, plan = self.file(r.stdout.replace(head, head.rstrip() + " schedule cpu { t 2; n 16 lanes; d 8 }\n"), "own.aq"), os.path.join(self.folder, "p.aqp")
-        r = run("compile", "tiny:random", "-o", plan, "--model-text", path)
-        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        c = run("compile", "tiny:random", "-o", plan, "--model-text", path)
+        self.assertEqual((c.returncode, c.stderr), (0, ""))
         steps = re.findall(r"(?m)^ +t1\.\d+\.rms\.2dot\.silu +layer +(\d).*\[(.*)\]$", run("show", plan, "-v").stdout)
         self.assertEqual(steps, [("0", "default"), ("1", "model text")])
+        for target, word, why in (("cpu:v3", "cpu.v3", ""), ("cpu:v4+vnni", "cpu.v3", ""), ("cpu:v4+bf16+vnni", "cpu.v4.vnni", ""), ("cpu:v3", "cpu.v4", "does not hold for cpu:v3"),
+                                  ("cpu:v4+bf16", "cpu.v4.vnni", "does not hold for cpu:v4+bf16"), ("cpu:v4", "ref", "does not hold for cpu:v4"),
+                                  ("cpu:v4", "cpu.v", "no such target"), ("cpu:v4", "cpu.v44", "no such target"), ("cpu:v4", "cuda.sm90a", "no such target")):
+            own = self.file(r.stdout.replace(head, head.rstrip() + f" schedule {word} {{ t 2; n 16 lanes; d 8 }}\n"), "own.aq")
+            c = run("compile", "tiny:random", "-o", plan, "--model-text", own, "--target", target)
+            self.assertEqual((c.returncode, "own.aq: schedule " + word + ": " + why in c.stderr or f"own.aq: schedule {word} {why}" in c.stderr), (3, True) if why else (0, False), c.stderr)
 
     def test_refusals(self):
         text = self.printed("schedules")
