@@ -81,11 +81,17 @@ const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]) {
 
 static aq_status read_all(int fd, const char *path, size_t limit, char **out_bytes, size_t *out_size) {
     void *block = NULL;
-    size_t room = 0, n = 0;
+    size_t room = 0, n = 0, least = (size_t)64 << 10;
+    struct stat st;
     aq_status status;
+    if (aq_call_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) { /* else it says nothing, as in /proc */
+        if ((uint64_t)st.st_size > limit)
+            return aq_fail(AQ_REFUSED, path, "too long: expected at most %zu bytes", limit);
+        least = (size_t)st.st_size + 2; /* one byte more is asked for, to see the end */
+    }
     for (;;) {
         if (n + 1 >= room) {
-            size_t more = room ? room * 2 : (size_t)64 << 10;
+            size_t more = room ? room * 2 : least;
             AQ_TRY_GOTO(status, close, aq_mem_resize(&block, room, more));
             room = more;
         }

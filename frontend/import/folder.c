@@ -34,15 +34,23 @@ static int by_tensor(const void *a, const void *b) { return strcmp(((const shard
 /* A shard lies beside its index: a name that leads elsewhere is refused. */
 static aq_status read_index(aq_arena *arena, const char *path, const cJSON *root, shard_list *out) {
     const cJSON *map = aq_json_get(root, "weight_map"), *x;
+    uint32_t n = 0;
     if (!cJSON_IsObject(map))
         return aq_import_refuse(AQ_WHY_INDEX_MAP, path, "key", "weight_map", 10, "missing: expected an object of tensor names and file names");
+    cJSON_ArrayForEach(x, map)
+        n++;
+    AQ_ALLOC(arena, out->at, n);
+    out->room = n;
     cJSON_ArrayForEach(x, map) {
-        shard_entry e;
+        shard_entry e, *last = out->n ? &out->at[out->n - 1] : NULL;
         if (!cJSON_IsString(x) || !*x->valuestring || strchr(x->valuestring, '/') || x->valuestring[0] == '.')
             return aq_import_refuse(AQ_WHY_INDEX_FILE, path, "tensor", x->string, strlen(x->string), "not the name of a file beside the index");
         AQ_TRY(aq_arena_string(arena, x->string, strlen(x->string), &e.tensor));
-        AQ_TRY(aq_arena_string(arena, x->valuestring, strlen(x->valuestring), &e.file));
-        AQ_PUSH(arena, out, e);
+        if (last && !strcmp(last->file, x->valuestring))
+            e.file = last->file;
+        else
+            AQ_TRY(aq_arena_string(arena, x->valuestring, strlen(x->valuestring), &e.file));
+        out->at[out->n++] = e;
     }
     if (out->n == 0)
         return aq_import_refuse(AQ_WHY_INDEX_EMPTY, path, "key", "weight_map", 10, "empty: expected the tensors of the model");

@@ -13,7 +13,8 @@
 enum { MOST_COLLISIONS = 1000 };
 
 aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n) {
-    return aq_refuse(AQ_WHY_TOKENIZER_SIZE, place, "%zu %s: at least one entry, at most %u of anything expected", n, what, AQ_TOKENIZER_LIMIT);
+    return aq_refuse(AQ_WHY_TOKENIZER_SIZE, place, "%zu %s: at least one entry, at most %u of anything, %u added tokens expected", n, what, AQ_TOKENIZER_LIMIT,
+                     AQ_ADDED_LIMIT);
 }
 
 aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what) {
@@ -264,8 +265,8 @@ static aq_status check_limits(const aq_tokenizer_source *s) {
         return aq_fail(AQ_REFUSED, s->place, "no tokenizer: a BPE vocabulary expected"); /* of no file: callers ask for the kind first */
     if (s->n_vocab == 0 || s->n_vocab > AQ_TOKENIZER_LIMIT)
         return aq_tokenizer_refuse_size(s->place, "entries", s->n_vocab);
-    if (s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_TOKENIZER_LIMIT)
-        return aq_tokenizer_refuse_size(s->place, "merges or added tokens", s->n_merges > s->n_added ? s->n_merges : s->n_added);
+    if (s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_ADDED_LIMIT)
+        return aq_tokenizer_refuse_size(s->place, s->n_added > AQ_ADDED_LIMIT ? "added tokens" : "merges", s->n_added > AQ_ADDED_LIMIT ? s->n_added : s->n_merges);
     if (s->pre == AQ_PRE_SMOLLM && s->add_prefix_space)
         return aq_refuse(AQ_WHY_TOKENIZER_DIGITS_SPACE, s->place, "digits split one by one with a prefix space: only one of the two is supported");
     return AQ_OK;

@@ -17,7 +17,8 @@
 
 #define AQ_NO_RANK UINT32_MAX
 #define AQ_NO_ID UINT32_MAX
-#define AQ_TOKENIZER_LIMIT (1u << 24) /* ids, merges */
+#define AQ_TOKENIZER_LIMIT (1u << 20) /* ids, merges: twice the largest known; each takes up to 100 bytes, of a file's 4 */
+#define AQ_ADDED_LIMIT (1u << 18)     /* added tokens */
 /* Ids may leave holes, but a file of a few bytes must not ask for tables of gigabytes. */
 #define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 1024) / 2 ? (entries) * 2 + 1024 : AQ_TOKENIZER_LIMIT)
 #define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */

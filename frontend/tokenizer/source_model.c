@@ -67,8 +67,9 @@ static aq_status read_field(const aq_source_reader *r, message *m, field *out) {
 
 /* What a model says, gathered before it is judged. */
 typedef struct model {
-    AQ_VEC(aq_bytes) texts;
-    AQ_VEC(float) scores;
+    aq_bytes *texts; /* room for all pieces: counted first, since an empty one takes two bytes of the file and twenty here */
+    float *scores;
+    uint32_t n;
     uint64_t type, is_suffix, byte_fallback, dummy_prefix, remove_spaces, escape_spaces;
     int64_t ids[4]; /* unk, bos, eos, pad */
     message name, charsmap;
@@ -89,18 +90,18 @@ static aq_status read_piece(aq_source_reader *r, message m, model *to) {
         else if (f.number == PIECE_TYPE && f.wire == VARINT)
             type = f.value;
     }
-    if (to->texts.n == AQ_TOKENIZER_LIMIT)
-        return aq_tokenizer_refuse_size(r->place, "pieces", (size_t)to->texts.n + 1);
+    if (r->added.n == AQ_ADDED_LIMIT)
+        return aq_tokenizer_refuse_size(r->place, "added tokens", (size_t)r->added.n + 1);
     memcpy(&score, &bits, sizeof score);
     AQ_TRY(aq_arena_string(r->arena, text.s, text.n, &text.s));
     int is_user = type == USER_DEFINED, is_added = text.n && (type == UNKNOWN || type == CONTROL || is_user);
     if (is_added)
         AQ_PUSH(r->arena, &r->added,
-                ((aq_added_token){.text = text, .id = (int32_t)to->texts.n, .special = !is_user, .normalized = (uint8_t)is_user, .frozen = (uint8_t)is_user}));
+                ((aq_added_token){.text = text, .id = (int32_t)to->n, .special = !is_user, .normalized = (uint8_t)is_user, .frozen = (uint8_t)is_user}));
     if (is_added && !is_user)
         text.n = 0; /* merges do not make it */
-    AQ_PUSH(r->arena, &to->texts, text);
-    AQ_PUSH(r->arena, &to->scores, score);
+    to->texts[to->n] = text;
+    to->scores[to->n++] = score;
     return AQ_OK;
 }
 
@@ -154,11 +155,27 @@ static aq_status judge(const aq_source_reader *r, const model *m) {
     return AQ_OK;
 }
 
-static int32_t known_id(const model *m, int which) { return m->ids[which] >= 0 && m->ids[which] < m->texts.n ? (int32_t)m->ids[which] : -1; }
+static int32_t known_id(const model *m, int which) { return m->ids[which] >= 0 && m->ids[which] < m->n ? (int32_t)m->ids[which] : -1; }
+
+static aq_status count_pieces(const aq_source_reader *r, message all, size_t *out) {
+    *out = 0;
+    while (all.at < all.end) {
+        field f;
+        AQ_TRY(read_field(r, &all, &f));
+        *out += f.number == PIECES && f.wire == BYTES;
+    }
+    if (*out == 0)
+        return malformed(r, "no pieces");
+    return *out > AQ_TOKENIZER_LIMIT ? aq_tokenizer_refuse_size(r->place, "pieces", *out) : AQ_OK;
+}
 
 aq_status aq_source_parse_model(aq_source_reader *r, const char *text, size_t n) {
+    size_t pieces;
     model m = {.type = 1, .dummy_prefix = 1, .remove_spaces = 1, .escape_spaces = 1, .ids = {0, 1, 2, -1}};
     message all = {text, text + n};
+    AQ_TRY(count_pieces(r, all, &pieces));
+    AQ_ALLOC(r->arena, m.texts, pieces);
+    AQ_ALLOC(r->arena, m.scores, pieces);
     while (all.at < all.end) {
         field f;
         AQ_TRY(read_field(r, &all, &f));
@@ -171,15 +188,13 @@ aq_status aq_source_parse_model(aq_source_reader *r, const char *text, size_t n)
         else if (f.number == NORMALIZER)
             AQ_TRY(read_normalizer(r, f.inside, &m));
     }
-    if (!m.texts.n)
-        return malformed(r, "no pieces");
     AQ_TRY(judge(r, &m));
     aq_tokenizer_source *out = r->out;
     out->kind = AQ_TOKENIZER_SPM;
     out->pre = AQ_PRE_WHOLE;
-    out->vocab = m.texts.at;
-    out->n_vocab = m.texts.n;
-    out->scores = m.scores.at;
+    out->vocab = m.texts;
+    out->n_vocab = m.n;
+    out->scores = m.scores;
     out->add_prefix_space = m.dummy_prefix ? AQ_PREFIX_ALWAYS : AQ_PREFIX_NONE;
     out->strips = m.dummy_prefix != 0;
     out->normalizes = out->fuse_unk = out->add_bos = 1;

@@ -55,24 +55,27 @@ aq_status aq_json_index(const char *place, const char *what, const cJSON *item, 
 /* ---- vocab.json ---- */
 
 aq_status aq_source_vocab(aq_source_reader *r, const cJSON *object) {
-    uint32_t entries = 0, id;
+    uint32_t entries = 0, id, most = 0;
     if (!cJSON_IsObject(object) || !object->child)
         return aq_refuse(AQ_WHY_TOKENIZER_VOCAB, r->place, "no vocabulary: an object {\"text\": id, ...} expected");
     for (const cJSON *item = object->child; item; item = item->next)
         entries++;
-    if (entries > AQ_TOKENIZER_LIMIT / 4)
+    if (entries > AQ_TOKENIZER_LIMIT / 2)
         return aq_tokenizer_refuse_size(r->place, "entries", entries);
     uint32_t limit = AQ_ID_LIMIT(entries);
     aq_bytes *vocab;
-    AQ_ALLOC(r->arena, vocab, limit);
     for (const cJSON *item = object->child; item; item = item->next) {
         AQ_TRY(aq_json_index(r->place, item->string, item, limit, &id));
+        most = id > most ? id : most;
+    }
+    AQ_ALLOC(r->arena, vocab, (size_t)most + 1);
+    for (const cJSON *item = object->child; item; item = item->next) {
+        id = (uint32_t)item->valuedouble;
         if (vocab[id].n || !item->string[0])
             return aq_refuse(AQ_WHY_TOKENIZER_VOCAB_TEXT, r->place, "id %u: \"%.80s\": one text that is not empty expected", id, item->string);
         AQ_TRY(aq_json_copy(r->arena, item->string, &vocab[id]));
-        if (id >= r->out->n_vocab)
-            r->out->n_vocab = id + 1;
     }
+    r->out->n_vocab = most + 1;
     r->out->vocab = vocab;
     return AQ_OK;
 }

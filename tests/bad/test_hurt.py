@@ -28,9 +28,9 @@ class Hurt(unittest.TestCase):
 
     def path(self, *names): return os.path.join(self.d, *names)
 
-    def ends(self, *args, statuses=(0, 3), seconds=10, stdin=b""):
+    def ends(self, *args, statuses=(0, 3), seconds=10, stdin=b"", size=0):
         """(status, standard output) of what ends in time as promised."""
-        limit = test_bad.heap_limit(test_bad.size_of(self.d)) if statuses == (3,) else []
+        limit = test_bad.heap_limit(size or test_bad.size_of(self.d)) if statuses == (3,) else []
         try:
             r = subprocess.run([*limit, PROGRAM, *args], input=stdin, capture_output=True, env=ENVIRONMENT, timeout=seconds * SLOW)
         except subprocess.TimeoutExpired:
@@ -180,6 +180,25 @@ class Hurt(unittest.TestCase):
         put(os.path.join(one, "vocab.json"), json.dumps({s: i for i, s in enumerate(chain)}))
         put(os.path.join(one, "merges.txt"), "\n".join(f"{s} a" for s in chain[:-1]))
         self.ends("tokenize", one, statuses=(0,), stdin=b"a" * 300000)
+
+    def test_memory(self):
+        """Lists as long as a file can say them: refused with no more heap than any other file, which is what `refused` looks at."""
+        def folder(name, **files):
+            for file, text in files.items():
+                put(self.path(name, file.replace("__", ".")), text)
+            return self.path(name)
+        vocab = '{"a": 0, "b": 1, "ab": 2}'
+        for name, files in (("merges", dict(vocab__json=vocab, merges__txt="a b\n" * 6000000 + "x y\n")),
+                            ("pieces", dict(tokenizer__model=b"\x0a\0" * 6000000)),
+                            ("added", dict(tokenizer__model=b"\x0a\x05\x0a\x01x\x18\x04" * 1000000)),
+                            ("vocab", dict(vocab__json="{" + ",".join(f'"{i:x}":{2 * i}' for i in range(520000)) + "}", merges__txt="x\n"))):
+            self.refused("tokenize", folder(name, **files), size=test_bad.size_of(self.path(name)))
+        m = Hf()
+        m.weights, m.files["model.safetensors.index.json"] = None, '{"weight_map":{' + ",".join(f'"{i:x}":"a"' for i in range(600000)) + "}}"
+        self.refused("show", m.save(self.path("index")), size=test_bad.size_of(self.path("index")))
+        m = Hf()
+        m.config = '{"a":[' + "0," * (17 << 20) + "0]}"  # a little more than a power of two
+        self.refused("show", m.save(self.path("config")), size=test_bad.size_of(self.path("config")))
 
     def test_weights(self):
         """Weights that are no numbers, or as large as numbers get: answers are nonsense, the program is not."""
