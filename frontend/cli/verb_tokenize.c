@@ -13,11 +13,26 @@
 
 enum { TEXT_LIMIT = 1 << 30 };
 
+/* The digits of id, which is no negative number, before `end`. By hand: snprintf took a third of what finding the ids takes. */
+static char *digits_before(char *end, int32_t id) {
+    uint32_t left = (uint32_t)id;
+    do
+        *--end = (char)('0' + left % 10);
+    while ((left /= 10));
+    return end;
+}
+
 static void write_ids(const aq_ids *ids, const char *between) {
-    char text[4096];
-    size_t n = 0;
+    char text[4096], digits[16];
+    size_t n = 0, n_between = strlen(between);
     for (size_t i = 0; i < ids->n; i++) {
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%" PRId32, i ? between : "", ids->at[i]);
+        char *end = digits + sizeof digits, *s = digits_before(end, ids->at[i]);
+        if (i) {
+            memcpy(text + n, between, n_between);
+            n += n_between;
+        }
+        memcpy(text + n, s, (size_t)(end - s));
+        n += (size_t)(end - s);
         if (n > sizeof text - 32) {
             fwrite(text, 1, n, stdout);
             n = 0;
