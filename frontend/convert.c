@@ -380,10 +380,7 @@ static aq_status prepare(job *j) {
         }
     if (j->model.tokenizer->kind == AQ_TOKENIZER_NONE && j->c->tokenizer_note)
         AQ_TRY(aq_convert_note(j->arena, j->report, "no tokenizer is written: %.300s", j->c->tokenizer_note));
-    if (j->o->to == AQ_FORM_GGUF && j->config.scaling == AQ_ROPE_DYNAMIC)
-        AQ_TRY(aq_convert_note(j->arena, j->report, "dynamic rope scaling: llama.cpp does not know it"));
-    if (j->o->to == AQ_FORM_GGUF && j->config.scaling == AQ_ROPE_YARN && (j->config.low != 1 || j->config.high != 32 || j->config.exact_pairs))
-        AQ_TRY(aq_convert_note(j->arena, j->report, "yarn with its own beta_slow, beta_fast or truncate: llama.cpp does not read them for llama models"));
+    AQ_TRY(aq_convert_losses(j->arena, &j->model, j->o->to, j->report));
     return aq_pump_open(j->o->threads, j->config.DH, progress, j, &j->model.pump);
 }
 

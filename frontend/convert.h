@@ -50,6 +50,8 @@ int aq_form_by_name(const char *name, aq_form *out);
 /* What each tensor becomes, in the order of writing: embedding, layers, norm, output. */
 AQ_MUST_USE aq_status aq_convert_list(aq_arena *arena, const aq_checkpoint *c, const aq_convert_options *o, aq_convert_report *report, aq_out_tensor **out_list,
                                       uint32_t *out_n);
+/* Notes of what the form, or who reads it, does not hold. */
+AQ_MUST_USE aq_status aq_convert_losses(aq_arena *arena, const aq_out_model *m, aq_form to, aq_convert_report *report);
 AQ_MUST_USE aq_status aq_convert_note(aq_arena *arena, aq_convert_report *report, const char *format, ...) AQ_PRINTF(3, 4);
 
 #endif

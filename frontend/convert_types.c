@@ -194,3 +194,20 @@ aq_status aq_convert_list(aq_arena *arena, const aq_checkpoint *c, const aq_conv
     *out_n = n;
     return add_notes(arena, &k, list, n, report);
 }
+
+aq_status aq_convert_losses(aq_arena *arena, const aq_out_model *m, aq_form to, aq_convert_report *report) {
+    uint32_t frozen = 0;
+    const aq_config *c = m->config;
+    for (uint32_t i = 0; i < m->tokenizer->n_added; i++)
+        frozen += m->tokenizer->added[i].frozen;
+    if (frozen && to != AQ_FORM_FLAGAI)
+        AQ_TRY(aq_convert_note(arena, report, "%u user-defined symbols: SentencePiece finds them among its pieces, who reads %s in the text before: with a space beside them ids may differ",
+                               frozen, to == AQ_FORM_GGUF ? "GGUF" : "tokenizer.json"));
+    if (to != AQ_FORM_GGUF)
+        return AQ_OK;
+    if (c->scaling == AQ_ROPE_DYNAMIC)
+        AQ_TRY(aq_convert_note(arena, report, "dynamic rope scaling: llama.cpp does not know it"));
+    if (c->scaling == AQ_ROPE_YARN && (c->low != 1 || c->high != 32 || c->exact_pairs))
+        AQ_TRY(aq_convert_note(arena, report, "yarn with its own beta_slow, beta_fast or truncate: llama.cpp does not read them for llama models"));
+    return AQ_OK;
+}

@@ -136,15 +136,20 @@ static void put_post_processor(aq_put *o, const aq_tokenizer_source *t) {
     aq_put_text(o, "}}");
 }
 
-/* SentencePiece writes a space as U+2581, one of them before the text, and what it has no piece for as bytes. */
+/* SentencePiece writes a space as U+2581, one of them before the text, and what it has no piece for as bytes. Where the space in front depends on
+ * where a stretch of text stands, only Metaspace says it. */
 #define MARK "\xe2\x96\x81"
 
 static void put_spm_parts(aq_put *o, const aq_tokenizer_source *t) {
+    static const char *const schemes[] = {[AQ_PREFIX_NONE] = "never", [AQ_PREFIX_UNLESS_SPACE] = "always", [AQ_PREFIX_ALWAYS] = "always", [AQ_PREFIX_FIRST] = "first"};
     int prefix = t->add_prefix_space != AQ_PREFIX_NONE;
-    aq_put_text(o, "{\"type\": \"Sequence\", \"normalizers\": [");
-    if (prefix)
-        aq_put_text(o, "{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}, ");
-    aq_put_text(o, "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" MARK "\"}]},\n\"pre_tokenizer\": null,\n\"post_processor\": ");
+    if (t->normalizes)
+        aq_put_format(o, "{\"type\": \"Sequence\", \"normalizers\": [%s{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"" MARK "\"}]},\n\"pre_tokenizer\": null",
+                      prefix ? "{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}, " : "");
+    else
+        aq_put_format(o, "null,\n\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" MARK "\", \"prepend_scheme\": \"%s\", \"split\": %s}",
+                      schemes[t->add_prefix_space], t->pre == AQ_PRE_SPACES ? "true" : "false");
+    aq_put_text(o, ",\n\"post_processor\": ");
     put_post_processor(o, t);
     aq_put_text(o, ",\n\"decoder\": {\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"" MARK "\"}, \"content\": \" \"}, "
                    "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");

@@ -305,6 +305,22 @@ static void without_a_tokenizer(void **state) {
     assert_same_file(gguf, again);
 }
 
+/* Symbols that SentencePiece finds among its pieces are ordinary added tokens elsewhere. */
+static void user_defined_symbols_are_told(void **state) {
+    (void)state;
+    aq_added_token added[3] = {{.id = 1}, {.id = 2, .frozen = 1}, {.id = 3, .frozen = 1}};
+    aq_tokenizer_source t = {.kind = AQ_TOKENIZER_SPM, .added = added, .n_added = 3};
+    aq_config c = {.V = 10};
+    const aq_out_model m = {.config = &c, .tokenizer = &t};
+    static const char *const readers[] = {"who reads GGUF in", "who reads tokenizer.json in", NULL};
+    for (int form = 0; form < 3; form++) {
+        aq_convert_report report = {0};
+        must(aq_convert_losses(&arena, &m, (aq_form)form, &report));
+        assert_int_equal(report.notes.n, readers[form] != NULL);
+        assert_true(!readers[form] || (strstr(report.notes.at[0], readers[form]) && strstr(report.notes.at[0], "2 user-defined symbols: ")));
+    }
+}
+
 static void expect_failure(const char *to, aq_convert_options o, aq_status want, const char *message) {
     aq_checkpoint c;
     aq_convert_report report;
@@ -340,7 +356,7 @@ static void what_cannot_be_is_said(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_all, close_all)
     const struct CMUnitTest tests[] = {
-        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(shards), TEST(without_a_tokenizer),
+        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(shards), TEST(without_a_tokenizer), TEST(user_defined_symbols_are_told),
         TEST(what_cannot_be_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SentencePiece's BPE from tokenizer.model and from tokenizer.json, and Llama 3's pattern, against the ids and the text that sentencepiece and
  * Hugging Face's tokenizers give (tests/oracle/tokenizer_spm.py made the files); pieces of equal score; where words are cut; the time of long runs. */
 #define _GNU_SOURCE
+#include "frontend/import/write.h"
 #include "frontend/tokenizer/internal.h"
 #include "ir/clock.h"
 #include "ir/random.h"
@@ -12,9 +13,10 @@
 // cmocka wants these first
 #include <cmocka.h>
 
-enum { MODEL, FAST, FIRST, LLAMA3, FORMS };
-static const char *const names[FORMS] = {"tokenizer.model", "tokenizer.json", "tokenizer.json with Metaspace", "the pattern of Llama 3"};
-static aq_tokenizer *tokenizers[FORMS];
+enum { MODEL, FAST, FIRST, LLAMA3, FORMS, WRITTEN = FORMS, WRITTEN_FIRST, ALL };
+static const char *const names[ALL] = {"tokenizer.model", "tokenizer.json", "tokenizer.json with Metaspace", "the pattern of Llama 3", "tokenizer.json as convert writes it",
+                                       "the same of \"legacy\": false"};
+static aq_tokenizer *tokenizers[ALL];
 static char *file;
 static vocab_data data;
 
@@ -39,6 +41,25 @@ static aq_tokenizer *open_with_metaspace(const char *json, size_t n) {
                           "\"prepend_scheme\": \"first\", \"split\": false}, %.*s", (int)(a - json), json, (int)(json + n - b), b);
     aq_tokenizer *t = open_as("tokenizer.json", other, (size_t)length);
     free(other);
+    return t;
+}
+
+/* tokenizer.json as convert writes it of the model. */
+static aq_tokenizer *open_written(const char *model, size_t n, int is_legacy) {
+    char folder[64], path[128], config[40];
+    aq_arena arena = {0};
+    aq_tokenizer_source s;
+    aq_file_writer *w;
+    aq_tokenizer *t;
+    aq_micro_folder(folder);
+    aq_micro_put(folder, "tokenizer.model", model, n);
+    aq_micro_put(folder, "tokenizer_config.json", config, (size_t)snprintf(config, sizeof config, "{\"legacy\": %s}", is_legacy ? "true" : "false"));
+    VOCAB_NEED(aq_tokenizer_source_read(&arena, folder, &s) == AQ_OK);
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    VOCAB_NEED(aq_file_create(path, &w) == AQ_OK && aq_tokenizer_put(&s, NULL, 0, AQ_FILE_TOKENIZER_JSON, w) == AQ_OK && aq_file_commit(w) == AQ_OK);
+    VOCAB_NEED(aq_tokenizer_open(path, &t) == AQ_OK);
+    aq_arena_close(&arena);
+    aq_micro_remove(folder);
     return t;
 }
 
@@ -100,8 +121,12 @@ static void test_cases(void **state) {
     uint32_t n_texts = vocab_u32(&data);
     for (uint32_t i = 0; i < n_texts; i++) {
         aq_bytes text = vocab_list(&data, 1);
-        for (int form = 0; form < FORMS; form++)
-            check_ids(form, text, vocab_list(&data, 4));
+        for (int form = 0; form < FORMS; form++) {
+            aq_bytes want = vocab_list(&data, 4);
+            check_ids(form, text, want);
+            if (form == FAST || form == FIRST)
+                check_ids(form == FAST ? WRITTEN : WRITTEN_FIRST, text, want);
+        }
     }
     uint32_t n_decodes = vocab_u32(&data);
     for (uint32_t i = 0; i < n_decodes; i++) {
@@ -256,6 +281,8 @@ static int setup(void **state) {
     size_t n;
     char *bytes = vocab_gunzip("spm.model.gz", &n);
     tokenizers[MODEL] = open_as("tokenizer.model", bytes, n);
+    tokenizers[WRITTEN] = open_written(bytes, n, 1);
+    tokenizers[WRITTEN_FIRST] = open_written(bytes, n, 0);
     free(bytes);
     bytes = vocab_gunzip("spm.json.gz", &n);
     tokenizers[FAST] = open_as("tokenizer.json", bytes, n);
@@ -267,7 +294,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     (void)state;
-    for (int form = 0; form < FORMS; form++)
+    for (int form = 0; form < ALL; form++)
         aq_tokenizer_close(tokenizers[form]);
     return (int)aq_mem_open_blocks();
 }
