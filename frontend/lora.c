@@ -1,14 +1,12 @@
-/* lora.c: reads adapters. Config first (what would change the meaning is refused by name), then tensors: each name ends in lora_A or lora_B,
- * the rest of it is the name of a matrix of the model. */
+/* lora.c: reads adapters. Settings first (lora_settings.c), then tensors: each name ends in lora_A or lora_B, the rest of it is the name of a matrix
+ * of the model; what is neither is a weight of the model itself: the same (left out), or one that modules_to_save says was trained too. */
 #include "frontend/lora.h"
 
+#include "frontend/import/gguf.h"
 #include "frontend/import/internal.h"
-#include "frontend/import/json.h"
 #include "frontend/reasons.h"
-#include "ir/memory.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,71 +14,12 @@ enum { MOST_ADAPTERS = 16 };
 
 typedef struct reader {
     aq_checkpoint *c;
-    const char *config; /* path of adapter_config.json */
-    double alpha, scale;
-    int by_root; /* rslora: alpha / sqrt(r) */
+    aq_lora_settings settings;
+    double scale, alpha; /* the user's; of the module that is being read */
     aq_stored_list stored;
     aq_naming naming; /* AQ_NAMINGS until the first name tells */
     AQ_VEC(aq_lora) pairs;
 } reader;
-
-/* ---- adapter_config.json ---- */
-
-#define REFUSE_KEY(why, r, key, ...) aq_import_refuse(why, (r)->config, "key", key, strlen(key), __VA_ARGS__)
-
-/* Absent, null, false, empty or "none": the setting is off. */
-static int is_off(const cJSON *x) {
-    return !x || cJSON_IsNull(x) || cJSON_IsFalse(x) || (cJSON_IsString(x) && (!*x->valuestring || !strcmp(x->valuestring, "none"))) ||
-           ((cJSON_IsArray(x) || cJSON_IsObject(x)) && !x->child);
-}
-
-/* How A and B were first drawn does not matter, unless it changed the model's own weights. */
-static int is_plain_start(const cJSON *x) {
-    static const char *const fine[] = {"gaussian", "orthogonal", "eva"};
-    if (is_off(x) || cJSON_IsTrue(x))
-        return 1;
-    for (size_t i = 0; cJSON_IsString(x) && i < sizeof fine / sizeof *fine; i++)
-        if (!strcmp(x->valuestring, fine[i]))
-            return 1;
-    return 0;
-}
-
-static aq_status read_settings(reader *r, const cJSON *root) {
-    static const char *const unsupported[] = {"fan_in_fan_out", "use_dora", "modules_to_save", "bias", "lora_bias", "alpha_pattern", "layer_replication",
-                                              "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora",
-                                              "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config", "velora_config"};
-    if (!cJSON_IsObject(root))
-        return aq_refuse(AQ_WHY_LORA_CONFIG, r->config, "not a JSON object: expected the settings of an adapter");
-    const cJSON *type = aq_json_get(root, "peft_type"), *alpha = aq_json_get(root, "lora_alpha");
-    if (!cJSON_IsString(type) || strcmp(type->valuestring, "LORA"))
-        return REFUSE_KEY(AQ_WHY_LORA_TYPE, r, "peft_type", "%.40s: expected LORA", cJSON_IsString(type) ? type->valuestring : "no text");
-    for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++)
-        if (!is_off(aq_json_get(root, unsupported[i])))
-            return REFUSE_KEY(AQ_WHY_LORA_SETTING, r, unsupported[i], "is set: only plain LoRA is supported: expected it off");
-    if (!is_plain_start(aq_json_get(root, "init_lora_weights")))
-        return REFUSE_KEY(AQ_WHY_LORA_START, r, "init_lora_weights", "begins with changed weights of the model: expected true, false or gaussian (in PEFT: "
-                                                              "save_pretrained with path_initial_model_for_weight_conversion)");
-    if (!cJSON_IsNumber(alpha) || !(fabs(alpha->valuedouble) <= 1e6))
-        return REFUSE_KEY(AQ_WHY_LORA_ALPHA, r, "lora_alpha", "no number up to 1e6: expected the adapter's scale times its rank");
-    r->alpha = alpha->valuedouble;
-    r->by_root = cJSON_IsTrue(aq_json_get(root, "use_rslora"));
-    return AQ_OK;
-}
-
-static aq_status read_config(reader *r) {
-    char *text;
-    size_t n;
-    cJSON *root;
-    if (aq_file_kind(r->config) != 1)
-        return aq_refuse(AQ_WHY_LORA_NO_CONFIG, r->config, "no such file: expected the settings of the adapter beside its weights");
-    AQ_TRY(aq_file_read(r->config, (size_t)1 << 24, &text, &n));
-    aq_status status = aq_json_parse(r->config, text, n, &root);
-    aq_mem_free(text);
-    AQ_TRY(status);
-    status = read_settings(r, root);
-    cJSON_Delete(root);
-    return status;
-}
 
 /* ---- names ---- */
 
@@ -99,6 +38,18 @@ static const char *find(aq_bytes s, const char *text) {
         if (memcmp(p, text, n) == 0)
             return p;
     return NULL;
+}
+
+/* GGUF: "MATRIX.weight.lora_a". */
+static int split_gguf_name(aq_bytes name, char *module, size_t room, int *is_b) {
+    static const char end[] = ".weight.lora_a";
+    uint32_t n = sizeof end - 1;
+    if (name.n <= n || name.n >= room || memcmp(name.s + name.n - n, end, n - 1) != 0 || (name.s[name.n - 1] != 'a' && name.s[name.n - 1] != 'b'))
+        return 0;
+    *is_b = name.s[name.n - 1] == 'b';
+    memcpy(module, name.s, name.n - 7);
+    module[name.n - 7] = 0;
+    return 1;
 }
 
 /* "base_model.model.MODULE.lora_A[.ADAPTER].weight": the module with ".weight" behind it, as files call the matrix; is it B? */
@@ -131,8 +82,23 @@ static aq_status pair_of(reader *r, const char *house, aq_lora **out) {
             *out = &r->pairs.at[i];
             return AQ_OK;
         }
-    AQ_PUSH(&r->c->arena, &r->pairs, (aq_lora){.house = house});
+    AQ_PUSH(&r->c->arena, &r->pairs, (aq_lora){.house = house, .scale = r->alpha});
     *out = &r->pairs.at[r->pairs.n - 1];
+    return AQ_OK;
+}
+
+/* The block type in which llama.cpp's converter may write an adapter becomes f32. */
+static aq_status open_blocks(reader *r, aq_stored *t) {
+    size_t elements = (size_t)(t->dim[0] * t->dim[1]), bytes;
+    void *p;
+    if (t->dtype != AQ_Q8_0 || t->rank != 2)
+        return AQ_OK;
+    AQ_TRY(aq_size_mul(elements, sizeof(float), t->file, &bytes));
+    AQ_TRY(aq_arena_alloc(&r->c->arena, bytes, 1, &p));
+    aq_dtype_decode_f32(t->dtype, t->data, 0, elements, p);
+    t->dtype = AQ_F32;
+    t->data = p;
+    t->bytes = bytes;
     return AQ_OK;
 }
 
@@ -144,7 +110,7 @@ static aq_status put_part(reader *r, const aq_stored *t, uint32_t row, int64_t l
     if (!want[1] || row == 0 || layer >= r->c->config.L)
         return REFUSE(AQ_WHY_LORA_TARGET, t, "adapts no matrix of this model: expected one of its %lld layers or the output", (long long)r->c->config.L);
     if (aq_dtype_of(t->dtype)->kind != AQ_KIND_FLOAT)
-        return REFUSE(AQ_WHY_LORA_KIND, t, "type %s: expected a floating-point type", aq_dtype_of(t->dtype)->name);
+        return REFUSE(AQ_WHY_LORA_KIND, t, "type %s: expected a floating-point type or q8_0", aq_dtype_of(t->dtype)->name);
     if (t->rank != 2 || t->dim[is_b ? 0 : 1] != want[is_b ? 0 : 1])
         return REFUSE(AQ_WHY_LORA_SHAPE, t, "%lld x %lld: expected %s%lld%s", (long long)t->dim[0], (long long)(t->rank > 1 ? t->dim[1] : 1), is_b ? "" : "rank x ",
                       (long long)want[is_b ? 0 : 1], is_b ? " x rank" : "");
@@ -183,62 +149,99 @@ static aq_status put_fused(reader *r, const aq_stored *t, int64_t layer, int is_
     return AQ_OK;
 }
 
-/* PEFT may store the embedding and the output themselves beside an adapter: left out if they are the model's, element by element. */
-static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name) {
-    uint32_t row;
+static int find_row(const reader *r, aq_bytes name, aq_naming *naming, uint32_t *row, int64_t *layer) {
+    for (int i = 0; i < AQ_NAMINGS; i++) {
+        *naming = (aq_naming)i;
+        if ((i == AQ_NAMING_GGUF) == (r->naming == AQ_NAMING_GGUF) && aq_import_find(*naming, name, row, layer))
+            return 1;
+    }
+    return 0;
+}
+
+/* PEFT may store weights of the model beside an adapter: left out if they are the model's, element by element; in their place where
+ * modules_to_save says that they were trained. */
+static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name, int replaces) {
+    aq_naming naming;
+    uint32_t row = 0;
     int64_t layer;
-    const char *house;
+    const char *house = NULL;
     const aq_tensor *base = NULL;
     float x[256], y[256];
-    if (aq_import_find(AQ_NAMING_HF, name, &row, &layer) || aq_import_find(AQ_NAMING_FLAGAI, name, &row, &layer)) {
+    double rounded[256]; /* room for any type */
+    if (find_row(r, name, &naming, &row, &layer)) {
         AQ_TRY(aq_tensor_house_name(&r->c->arena, row, layer, &house));
         base = aq_checkpoint_find(r->c, house);
         if (!base && aq_tensor_rows[row].output)
             base = aq_checkpoint_find(r->c, "tok_embeddings");
     }
-    int same = base && base->data && base->rank == t->rank && base->dim[0] == t->dim[0] && base->dim[1] == t->dim[1] &&
-               aq_dtype_of(t->dtype)->block == 1 && aq_dtype_of(base->dtype)->block == 1;
+    int fits = base && base->rank == t->rank && base->dim[0] == t->dim[0] && (t->rank < 2 || base->dim[1] == t->dim[1]) && aq_dtype_of(t->dtype)->kind == AQ_KIND_FLOAT;
+    int same = fits && base->data && aq_dtype_of(base->dtype)->block == 1;
     size_t all = same ? t->bytes / aq_dtype_of(t->dtype)->bytes : 0;
     for (size_t i = 0, n; same && i < all; i += n) {
         n = all - i < 256 ? all - i : 256;
         aq_dtype_decode_f32(t->dtype, t->data, i, n, x);
         aq_dtype_decode_f32(base->dtype, base->data, i, n, y);
+        aq_dtype_encode_f32(t->dtype, y, n, rounded); /* an adapter may be saved in a narrower type than the model */
+        aq_dtype_decode_f32(t->dtype, rounded, 0, n, y);
         for (size_t k = 0; k < n; k++)
             same &= x[k] == y[k];
     }
-    return same ? AQ_OK : REFUSE(AQ_WHY_LORA_BASE, t, "replaces a weight of the model: expected an adapter only (in PEFT: save_pretrained with save_embedding_layers=False)");
+    if (!same && fits && replaces) {
+        aq_tensor now = {.name = house, .dtype = t->dtype, .rank = t->rank, .dim = {t->dim[0], t->rank > 1 ? t->dim[1] : 0}, .data = t->data, .bytes = t->bytes,
+                         .rotate_half = naming == AQ_NAMING_HF && aq_tensor_rows[row].rotates};
+        AQ_TRY(aq_arena_string(&r->c->arena, t->name.s, t->name.n, &now.file_name));
+        return aq_lora_replace(r->c, &now);
+    }
+    return same ? AQ_OK : REFUSE(AQ_WHY_LORA_BASE, t, "replaces a weight of the model: expected an adapter only (in PEFT: save_pretrained with "
+                                   "save_embedding_layers=False), or a module of modules_to_save in the model's shape");
 }
 
-/* Is it a weight of the model and no adapter: MODULE.base_layer.weight, or, with save_embedding_layers, the embedding and the output by their own
- * names? *base: its name as files of models have it, in `room`. */
-static int names_base(aq_bytes name, char *room, size_t size, aq_bytes *base) {
-    static const char inner[] = ".base_layer", end[] = ".weight";
-    uint32_t row, n = sizeof end - 1, m = sizeof inner - 1;
+/* Is it a weight of the model and no adapter: MODULE.base_layer.weight, or what save_embedding_layers and modules_to_save add? *kind says which;
+ * *base: its name as files of models have it, in `room`. */
+typedef enum base_kind { BASE_OWN, BASE_TRAINED, BASE_LAYER, BASE_ORIGINAL } base_kind;
+
+static int names_base(const reader *r, aq_bytes name, char *room, size_t size, aq_bytes *base, base_kind *kind) {
+    static const char *const inner[] = {[BASE_OWN] = "", [BASE_TRAINED] = ".modules_to_save", [BASE_LAYER] = ".base_layer", [BASE_ORIGINAL] = ".original_module"};
+    static const char end[] = ".weight";
+    uint32_t row, n = sizeof end - 1, m = 0;
     int64_t layer;
+    aq_naming naming;
     while (skip(&name, "base_model.model.")) {
     }
     if (name.n < n || name.n >= size || memcmp(name.s + name.n - n, end, n) != 0)
         return 0;
-    int wrapped = name.n >= n + m && !memcmp(name.s + name.n - n - m, inner, m);
-    uint32_t head = name.n - n - (wrapped ? m : 0);
+    *kind = BASE_OWN;
+    for (int i = BASE_TRAINED; i <= BASE_ORIGINAL && *kind == BASE_OWN; i++) {
+        m = (uint32_t)strlen(inner[i]);
+        if (name.n >= n + m && !memcmp(name.s + name.n - n - m, inner[i], m))
+            *kind = (base_kind)i;
+    }
+    uint32_t head = name.n - n - (*kind == BASE_OWN ? 0 : m);
     memcpy(room, name.s, head);
     memcpy(room + head, end, sizeof end);
     *base = (aq_bytes){room, head + n};
-    return wrapped || aq_import_find(AQ_NAMING_HF, *base, &row, &layer) || aq_import_find(AQ_NAMING_FLAGAI, *base, &row, &layer);
+    return *kind == BASE_LAYER || find_row(r, *base, &naming, &row, &layer);
 }
 
-static aq_status put(reader *r, const aq_stored *t) {
+static aq_status put(reader *r, const aq_stored *stored) {
     char module[160];
     aq_bytes base;
-    int is_b;
+    aq_stored copy = *stored, *t = &copy;
+    base_kind kind;
+    int is_b, is_gguf = r->naming == AQ_NAMING_GGUF;
     uint32_t row;
     int64_t layer;
-    if (names_base(t->name, module, sizeof module, &base))
-        return check_base(r, t, base);
-    if (!split_name(t->name, module, sizeof module, &is_b))
-        return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like base_model.model.%s.lora_A.weight", "model.layers.0.self_attn.q_proj");
+    if (names_base(r, t->name, module, sizeof module, &base, &kind)) {
+        int saved = aq_lora_saves(&r->settings, (aq_bytes){base.s, base.n - 7});
+        return saved && kind == BASE_ORIGINAL ? AQ_OK : check_base(r, t, base, saved && kind != BASE_LAYER);
+    }
+    if (!(is_gguf ? split_gguf_name : split_name)(t->name, module, sizeof module, &is_b))
+        return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like %s", is_gguf ? "blk.0.attn_q.weight.lora_a"
+                                                                                                            : "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
     aq_bytes name = {module, (uint32_t)strlen(module)};
-    for (int naming = AQ_NAMING_HF; naming < AQ_NAMINGS; naming++) {
+    r->alpha = aq_lora_alpha(&r->settings, (aq_bytes){module, name.n - 7});
+    AQ_TRY(open_blocks(r, t));
+    for (int naming = is_gguf ? AQ_NAMING_GGUF : AQ_NAMING_HF; naming < AQ_NAMINGS; naming++) {
         if (r->naming != AQ_NAMINGS && (aq_naming)naming != r->naming)
             continue;
         int fused = naming == AQ_NAMING_FLAGAI && aq_import_matches("layers.#.attention.Wqkv", name, &layer);
@@ -251,7 +254,7 @@ static aq_status put(reader *r, const aq_stored *t) {
 }
 
 static aq_status finish(reader *r, const char *weights) {
-    if (!r->pairs.n)
+    if (!r->pairs.n && !r->settings.saved.n)
         return aq_refuse(AQ_WHY_LORA_EMPTY, weights, "holds no tensors: expected lora_A and lora_B of at least one matrix");
     for (uint32_t i = 0; i < r->pairs.n; i++) {
         aq_lora *p = &r->pairs.at[i];
@@ -263,7 +266,8 @@ static aq_status finish(reader *r, const char *weights) {
             return aq_import_refuse(AQ_WHY_LORA_RANK, weights, "tensor", p->a.file_name, strlen(p->a.file_name), "rank %lld, of its lora_B %lld: expected the same",
                                     (long long)p->a.dim[0], (long long)p->b.dim[1]);
         double rank = (double)p->a.dim[0];
-        p->scale = r->scale * r->alpha / (r->by_root ? sqrt(rank) : rank);
+        double divisor = r->settings.by_root ? sqrt(rank) : rank; /* of the module itself: rank_pattern says nothing more */
+        p->scale = r->scale * (r->settings.no_alpha ? 1 : p->scale / divisor);
         AQ_PUSH(&r->c->arena, &r->c->adapters, *p);
     }
     return AQ_OK;
@@ -276,35 +280,52 @@ static int ends(const char *s, const char *end) {
     return n > m && !strcmp(s + n - m, end);
 }
 
-/* path is a folder, or a file with the settings beside it. */
-static aq_status find_files(reader *r, const char *path, const char **weights) {
+/* path is a folder, or a file with the settings beside it; a GGUF file holds its own. */
+static aq_status find_files(reader *r, const char *path, const char **weights, const char **config) {
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
     aq_arena *arena = &r->c->arena;
     if (aq_file_kind(path) == 1) {
         const char *slash = strrchr(path, '/');
         *weights = path;
-        return slash ? aq_arena_format(arena, &r->config, "%.*s/adapter_config.json", (int)(slash - path), path)
-                     : aq_arena_string(arena, "adapter_config.json", strlen("adapter_config.json"), &r->config);
+        return slash ? aq_arena_format(arena, config, "%.*s/adapter_config.json", (int)(slash - path), path)
+                     : aq_arena_string(arena, "adapter_config.json", strlen("adapter_config.json"), config);
     }
-    AQ_TRY(aq_import_path(arena, path, "adapter_config.json", &r->config));
+    AQ_TRY(aq_import_path(arena, path, "adapter_config.json", config));
     for (size_t i = 0; aq_file_kind(path) == 2 && i < sizeof names / sizeof *names; i++) {
         AQ_TRY(aq_import_path(arena, path, names[i], weights));
         if (aq_file_kind(*weights) == 1)
             return AQ_OK;
     }
-    return aq_refuse(AQ_WHY_LORA_FILES, path, "no adapter: expected a folder with adapter_config.json and %s or %s", names[0], names[1]);
+    return aq_refuse(AQ_WHY_LORA_FILES, path, "no adapter: expected a folder with adapter_config.json and %s or %s, or a .gguf file", names[0], names[1]);
+}
+
+static aq_status read_gguf(reader *r, const char *path) {
+    const aq_file *file;
+    aq_gguf g;
+    AQ_TRY(aq_import_map(r->c, path, &file));
+    AQ_TRY(aq_gguf_read(&r->c->arena, path, file, &g));
+    r->naming = AQ_NAMING_GGUF;
+    r->stored = g.tensors;
+    return aq_lora_settings_of_gguf(&g, &r->settings);
+}
+
+static aq_status read_files(reader *r, const char *path, const char **weights) {
+    const aq_file *file;
+    const char *config;
+    AQ_TRY(find_files(r, path, weights, &config));
+    if (ends(*weights, ".gguf"))
+        return read_gguf(r, *weights);
+    AQ_TRY(aq_lora_settings_read(&r->c->arena, config, &r->settings));
+    AQ_TRY(aq_import_map(r->c, *weights, &file));
+    return (ends(*weights, ".safetensors") ? aq_safetensors_read : aq_torch_read)(&r->c->arena, *weights, file, &r->stored);
 }
 
 aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale) {
     reader r = {.c = c, .scale = scale, .naming = AQ_NAMINGS};
-    const aq_file *file;
     const char *weights;
     if (++c->n_adapters > MOST_ADAPTERS) /* aq_import_map has room for the shards of a model and some more */
         return aq_fail(AQ_USAGE, NULL, "--lora %.200s: the %dth: expected at most %d", path, MOST_ADAPTERS + 1, MOST_ADAPTERS);
-    AQ_TRY(find_files(&r, path, &weights));
-    AQ_TRY(read_config(&r));
-    AQ_TRY(aq_import_map(c, weights, &file));
-    AQ_TRY((ends(weights, ".safetensors") ? aq_safetensors_read : aq_torch_read)(&c->arena, weights, file, &r.stored));
+    AQ_TRY(read_files(&r, path, &weights));
     for (uint32_t i = 0; i < r.stored.n; i++)
         AQ_TRY(put(&r, &r.stored.at[i]));
     return finish(&r, weights);

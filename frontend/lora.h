@@ -2,7 +2,8 @@
  *
  *   aq_lora_add -> (again for further adapters) -> aq_lora_merge | aq_lora_dots
  *
- * Formats: what PEFT saves (a folder with adapter_config.json and adapter_model.safetensors or .bin), and FlagAI, whose trainer saves through its
+ * Formats: what PEFT saves (a folder with adapter_config.json and adapter_model.safetensors or .bin), what llama.cpp's convert_lora_to_gguf makes of
+ * it (a .gguf file), and FlagAI, whose trainer saves through its
  * own copy of PEFT: the same files with FlagAI's names (base_model.model.layers.0.attention.wq.lora_A.weight). Which naming, the names show.
  * In Hugging Face's naming the rows of B for wq and wk are in rotate-half order, as those of the weights: the recipe moves them. */
 #ifndef AQ_FRONTEND_LORA_H
@@ -17,7 +18,7 @@ typedef struct aq_lora {
     double scale;      /* alpha / r (or / sqrt(r)) times the user's scale */
 } aq_lora;
 
-/* Reads an adapter, FOLDER or FILE with adapter_config.json beside it, and adds its pairs to c->adapters. scale: the user's factor. Every name,
+/* Reads an adapter, FOLDER or FILE with adapter_config.json beside it, or llama.cpp's .gguf, and adds its pairs to c->adapters. scale: the user's factor. Every name,
  * rank and shape is checked against the model. AQ_REFUSED with a number from 700. */
 AQ_MUST_USE aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale);
 
@@ -35,5 +36,31 @@ AQ_MUST_USE aq_status aq_lora_dots(aq_checkpoint *c);
 
 /* Is one of the adapted matrices of a block type? Then merging would round the adapter away with the weight. */
 int aq_lora_on_blocks(const aq_checkpoint *c);
+
+/* ---- what its own files tell each other ---------------------------------------------------------------------------------------------- */
+
+/* alpha of the modules whose names end so (lora_settings.c: ends_like). */
+typedef struct aq_lora_alpha_pattern {
+    const char *end;
+    double alpha;
+} aq_lora_alpha_pattern;
+
+typedef struct aq_lora_settings {
+    const char *file; /* for messages */
+    double alpha;
+    int by_root;      /* rslora: the scale is alpha / sqrt(r) */
+    int no_alpha;     /* the scale is 1 */
+    AQ_VEC(aq_lora_alpha_pattern) alphas; /* the first that fits counts */
+    AQ_VEC(const char *) saved;           /* modules_to_save: ends of names */
+} aq_lora_settings;
+
+struct aq_gguf;
+AQ_MUST_USE aq_status aq_lora_settings_read(aq_arena *arena, const char *file, aq_lora_settings *out);
+AQ_MUST_USE aq_status aq_lora_settings_of_gguf(const struct aq_gguf *g, aq_lora_settings *out);
+double aq_lora_alpha(const aq_lora_settings *s, aq_bytes module); /* of a module by its name */
+int aq_lora_saves(const aq_lora_settings *s, aq_bytes module);    /* was the module itself trained? */
+
+/* *now in the place of the weight of its name. Of a tied model embedding and output part then, as in PEFT: what is not replaced keeps its value. */
+AQ_MUST_USE aq_status aq_lora_replace(aq_checkpoint *c, const aq_tensor *now);
 
 #endif

@@ -124,6 +124,20 @@ static aq_tensor *tensor_of(aq_tensor *tensors, uint32_t n, const char *house) {
     return NULL;
 }
 
+aq_status aq_lora_replace(aq_checkpoint *c, const aq_tensor *now) {
+    aq_tensor *all;
+    AQ_TRY(copy_tensors(c, 1, &all));
+    if (c->config.tied && (!strcmp(now->name, "output") || !strcmp(now->name, "tok_embeddings"))) {
+        all[c->n_tensors] = *tensor_of(all, c->n_tensors, "tok_embeddings");
+        all[c->n_tensors++].name = "output";
+        c->config.tied = 0;
+    }
+    *tensor_of(all, c->n_tensors, now->name) = *now;
+    c->tensors = all;
+    aq_import_sort(c);
+    return AQ_OK;
+}
+
 aq_status aq_lora_merge(aq_checkpoint *c, aq_dtype to) {
     aq_tensor *now;
     uint32_t n = c->adapters.n;

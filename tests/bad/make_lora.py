@@ -1,7 +1,7 @@
 """make_lora.py: cases of make.py's kind: adapters (700 to 799 of frontend/reasons.def) to the model tests/data/tiny-hf."""
 import json, os, struct
 
-from small import put
+from small import STRING, Gguf, put, string
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WQ = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
@@ -54,3 +54,10 @@ def make_715(d): return case(d, {})
 def make_716(d): return case(d, {WQ + "A.weight": [4, 64]})
 def make_717(d): return case(d, pair("model.layers.0.self_attn.q_proj", b=(64, 5)))
 def make_718(d): return case(d, {"base_model.model.lm_head.base_layer.weight": [512, 64]})
+def make_719(d): return case(d, alpha_pattern={"layers.(0|1).self_attn.q_proj": 4})
+
+
+def make_720(d):
+    g = Gguf()
+    g.keys = {"general.type": (STRING, string("model"))}
+    return [*case(d)[:-1], g.save(d)]

@@ -1,5 +1,5 @@
 """test_forms.py: forms that other programs write and no stored file of tests/data shows: a GGUF model in several files, matrices saved as their
-transposes. The models are those of
+transposes, adapters that replace weights. The models are those of
 tests/bad/small.py with random weights. AQ_PROGRAM names the program."""
 import json, os, random, struct, subprocess, sys, tempfile, unittest
 
@@ -76,6 +76,31 @@ class Torch(unittest.TestCase):
             h.weights = None
             h.files["pytorch_model.bin"] = m.archive([m.Entry("a/data.pkl", m.state(*pairs)), *entries])
             self.assertEqual(score(h.save(os.path.join(d, "turned"))), want)
+
+
+class Adapters(unittest.TestCase):
+    def test_what_modules_to_save_replaces_in_a_tied_model(self):
+        """Embedding and output part then, as in PEFT: what is not replaced keeps its value."""
+        def fill(h, seed):
+            r = random.Random(seed)
+            for name, t in h.tensors.items():
+                t[2] = struct.pack(f"<{len(t[2]) // 2}e", *((1 if "norm" in name else 0) + r.uniform(-.4, .4) for _ in range(len(t[2]) // 2)))
+            return h
+        embed, output = "model.embed_tokens.weight", "lm_head.weight"
+        tied, other = fill(Hf(), 1), fill(Hf(), 2)
+        for saved in ([embed], [output], [embed, output]):
+            want, adapter = fill(Hf(), 1), Hf()
+            want.config["tie_word_embeddings"] = False
+            want.tensors[output] = list(want.tensors[embed])
+            adapter.tensors = {}
+            for name in saved:
+                want.tensors[name] = adapter.tensors["base_model.model." + name] = other.tensors[embed]
+            adapter.config, adapter.weights = None, "adapter_model.safetensors"
+            adapter.files["adapter_config.json"] = {"peft_type": "LORA", "lora_alpha": 8, "modules_to_save": [n.split(".")[-2] for n in saved]}
+            with tempfile.TemporaryDirectory() as d:
+                model, plain, lora = (h.save(os.path.join(d, n)) for h, n in ((tied, "tied"), (want, "want"), (adapter, "adapter")))
+                self.assertEqual(score(model, "--lora", lora), score(plain))
+                self.assertNotEqual(score(model), score(plain))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* test_lora.c: adapters against PEFT (tests/oracle/lora.py): what PEFT saves, FlagAI's names, its fused Wqkv; merged and as dots; by the
+/* test_lora.c: adapters against PEFT (tests/oracle/lora.py): what PEFT saves, FlagAI's names, its fused Wqkv, llama.cpp's file; merged and as dots; by the
  * interpreter (relative L2 at most 1e-5) and by compiled kernels (5e-3; 2e-2 where merging rounds to bf16, 5e-2 where q8_0 does). */
 #define _GNU_SOURCE
 #include "codegen/cpu/cpu.h"
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -73,11 +74,12 @@ static double check(const char *const *lora, uint32_t n, const char *wanted, con
 
 static const struct {
     const char *name, *folder;
-} adapters[] = {{"peft", "tests/data/lora/peft"}, {"flagai", "tests/data/lora/flagai"}, {"fused", "tests/data/lora/fused"}};
+} adapters[] = {{"peft", "tests/data/lora/peft"}, {"flagai", "tests/data/lora/flagai"}, {"fused", "tests/data/lora/fused"}, {"patterns", "tests/data/lora/patterns"}, {"gguf", "tests/data/lora/gguf.gguf"}};
+enum { ADAPTERS = sizeof adapters / sizeof *adapters };
 
 static void by_ref(void **state) {
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ADAPTERS; i++) {
         check(&adapters[i].folder, 1, adapters[i].name, "ref", "dots", NULL, 1e-5);
         check(&adapters[i].folder, 1, adapters[i].name, "ref", "merge", "f32", 1e-5);
     }
@@ -88,7 +90,7 @@ static void by_cpu(void **state) {
     (void)state;
     if (aq_cpu_llvm_version(&version, &path) != AQ_OK)
         skip();
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < ADAPTERS; i++) {
         check(&adapters[i].folder, 1, adapters[i].name, "cpu", "dots", NULL, 5e-3);
         check(&adapters[i].folder, 1, adapters[i].name, "cpu", "merge", NULL, 2e-2);
     }
@@ -204,6 +206,31 @@ static void damaged_files(void **state) {
     assert_int_equal(remove(folder), 0);
 }
 
+static void a_damaged_gguf_file(void **state) {
+    char path[] = "/tmp/aq-lora-XXXXXX.gguf", story[64];
+    char *bytes;
+    size_t n;
+    (void)state;
+    int file = mkstemps(path, 5);
+    assert_true(file >= 0);
+    close(file);
+    assert_int_equal(aq_file_read("tests/data/lora/gguf.gguf", 1 << 20, &bytes, &n), AQ_OK);
+    for (size_t at = 0; at < 2000; at += 5) { /* keys and names: what follows are numbers */
+        bytes[at] ^= (char)(1 << at % 8);
+        write_all(path, bytes, n);
+        snprintf(story, sizeof story, "bit %zu of byte %zu flipped", at % 8, at);
+        try_adapter(path, story);
+        bytes[at] ^= (char)(1 << at % 8);
+    }
+    for (size_t length = 0; length < n; length += 1 + length / 20) {
+        write_all(path, bytes, length);
+        snprintf(story, sizeof story, "cut to %zu bytes", length);
+        try_adapter(path, story);
+    }
+    aq_mem_free(bytes);
+    assert_int_equal(remove(path), 0);
+}
+
 static void too_many(void **state) {
     (void)state;
     aq_checkpoint c;
@@ -244,7 +271,7 @@ static int count_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_ref),   cmocka_unit_test(by_cpu), cmocka_unit_test(two_halves), cmocka_unit_test(merged_like_dots_on_other_forms),
-        cmocka_unit_test(refusals), cmocka_unit_test(damaged_files), cmocka_unit_test(too_many), cmocka_unit_test_setup(every_failed_allocation_is_reported, count_blocks),
+        cmocka_unit_test(refusals), cmocka_unit_test(damaged_files), cmocka_unit_test(a_damaged_gguf_file), cmocka_unit_test(too_many), cmocka_unit_test_setup(every_failed_allocation_is_reported, count_blocks),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

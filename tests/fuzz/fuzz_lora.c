@@ -15,12 +15,12 @@ enum { TORCH = 1, UNTIED = 2, BLOCKS = 4, DOTS = 8, TWICE = 16, HALVES = 32, MOS
 
 static const char *const settings_words[] = {
     "\"peft_type\": \"LORA\"", "\"lora_alpha\": 8", "\"r\": 1", "\"use_rslora\": true", "\"use_dora\": true", "\"bias\": \"none\"", "\"fan_in_fan_out\": false",
-    "\"init_lora_weights\": \"gaussian\"", "\"modules_to_save\": null", "null", "true", "[", "]", "{", "}", ",", ":", "\"\"", NULL};
+    "\"init_lora_weights\": \"gaussian\"", "\"modules_to_save\": [\"lm_head\", \"norm\"]", "\"alpha_pattern\": {\"q_proj\": 2}", "null", "true", "[", "]", "{", "}", ",", ":", "\"\"", NULL};
 static const char *const header_words[] = {
     "\"dtype\":\"F16\"", "\"dtype\":\"BF16\"", "\"dtype\":\"F32\"", "\"shape\":[1,32]", "\"shape\":[32,1]", "\"shape\":[2,32]", "\"shape\":[64,1]", "\"data_offsets\":[0,64]",
     "\"base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight\":", "\"base_model.model.model.layers.0.mlp.down_proj.lora_B.default.weight\":",
     "\"base_model.model.lm_head.lora_A.weight\":", "\"base_model.model.layers.0.attention.Wqkv.lora_A.weight\":", "\"base_model.model.layers.0.attention.Wqkv.lora_B.weight\":",
-    "\"base_model.model.lm_head.base_layer.weight\":", "\"__metadata__\":{}", "{", "}", "[", "]", ",", ":", NULL};
+    "\"base_model.model.lm_head.base_layer.weight\":", "\"base_model.model.model.norm.weight\":", "\"base_model.model.lm_head.modules_to_save.weight\":", "\"__metadata__\":{}", "{", "}", "[", "]", ",", ":", NULL};
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed) {
     edit e = edit_open(data, size, max_size, seed);

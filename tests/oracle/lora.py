@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """lora.py: adapters on tests/data/tiny-hf and the logits that PEFT computes with them, in f32. Packages: numpy, torch, transformers 5, safetensors, peft.
 
-    lora.py    makes tests/data/lora/{peft,flagai,fused} and tests/data/lora/logits.json
+    lora.py [LLAMA.CPP]    makes tests/data/lora/{peft,flagai,fused,patterns} and tests/data/lora/logits.json; with the sources of llama.cpp also gguf.gguf
 
 peft: every projection and lm_head, rank 4, bf16, as PEFT saves it. flagai: q and v, rank 8, rslora, under FlagAI's names, whose rows of wq are not in
 rotate-half order. fused: q, k and v as one Wqkv of FlagAI: A stacked (rank 12), B in blocks. The reference of the last two is the same
-adapter under Hugging Face's names.
+adapter under Hugging Face's names. patterns: ranks and alphas of their own, a norm and a projection trained as a whole. gguf: what llama.cpp's
+convert_lora_to_gguf makes of an adapter of q, k and down.
 """
-import json, os, shutil
+import json, os, shutil, subprocess, sys
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -37,8 +38,8 @@ def adapter(targets, folder, seed, **settings):
     model = get_peft_model(base(), LoraConfig(target_modules=targets, **settings))
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if "lora_" in name:
-                p.copy_((torch.randn(p.shape) * 0.15).bfloat16().float())
+            if "lora_" in name or p.requires_grad:
+                p.copy_((torch.randn(p.shape) * 0.15 + (p.dim() == 1)).bfloat16().float())
     model.save_pretrained(folder, save_embedding_layers=False)
     os.remove(os.path.join(folder, "README.md"))
 
@@ -98,13 +99,23 @@ def main():
     every = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
     cases = [("peft", every, dict(r=4, lora_alpha=8), lambda t: t, {}),
              ("flagai", ["q_proj", "v_proj"], dict(r=8, lora_alpha=16, use_rslora=True), flagai, {"target_modules": ["wq", "wv"]}),
-             ("fused", ["q_proj", "k_proj", "v_proj"], dict(r=4, lora_alpha=6), fused, {"target_modules": ["Wqkv"], "r": 12, "lora_alpha": 18})]
+             ("fused", ["q_proj", "k_proj", "v_proj"], dict(r=4, lora_alpha=6), fused, {"target_modules": ["Wqkv"], "r": 12, "lora_alpha": 18}),
+             ("patterns", ["q_proj", "v_proj", "down_proj"], dict(r=2, lora_alpha=6, rank_pattern={"layers.1.self_attn.q_proj": 3}, modules_to_save=["model.norm", "k_proj"],
+                                                                 alpha_pattern={"^model.layers.0.mlp.down_proj": 10, "self_attn.q_proj": 1.5}), lambda t: t, {})]
     for seed, (name, targets, settings, change, config) in enumerate(cases):
         folder = os.path.join(OUT, name)
         adapter(targets, folder, seed, **settings)
         result[name] = reference(folder)
         weights(folder, change)
         settings_of(folder, **config)
+    name, folder = "gguf", os.path.join(OUT, "gguf")
+    adapter(["q_proj", "k_proj", "down_proj"], folder, 7, r=2, lora_alpha=6)
+    result[name] = reference(folder)
+    weights(folder, lambda t: t)
+    if sys.argv[1:]:
+        subprocess.run([sys.executable, os.path.join(sys.argv[1], "convert_lora_to_gguf.py"), "--base", os.path.join(DATA, "tiny-hf"), "--outtype", "bf16", "--outfile",
+                        os.path.join(OUT, "gguf.gguf"), folder], check=True, env={**os.environ, "PYTHONPATH": os.path.join(sys.argv[1], "gguf-py")})
+        shutil.rmtree(folder)
     with open(os.path.join(OUT, "logits.json"), "w") as f:
         json.dump(result, f, separators=(",", ":"))
         f.write("\n")
