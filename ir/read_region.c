@@ -8,16 +8,28 @@
 
 static int shown(aq_word w) { return (int)(w.n < 60 ? w.n : 60); }
 
+/* A region may be given several versions of a state: then the state's plain name means the one that was given by it, if one was. */
+static aq_status state_param(aq_reader *r, aq_scope *scope, aq_word written, const char *state, aq_id id) {
+    aq_arena *a = &r->m->arena;
+    size_t n = strlen(state), plain = 0;
+    while (plain < written.n && written.at[plain] != '\'')
+        plain++;
+    int is_zero = 1, is_second = aq_names_find(&scope->newest, state, n) != 0;
+    for (size_t i = plain + 1; i < written.n; i++)
+        is_zero &= written.at[i] == '0';
+    if (is_second && (is_zero || aq_names_find(&scope->value, written.at, plain)))
+        AQ_TRY(aq_names_put(&scope->marked, a, state, n, 1));
+    AQ_TRY(aq_names_put(&scope->newest, a, state, n, id));
+    return is_zero || !aq_names_find(&scope->marked, state, n) ? aq_names_put(&scope->zero, a, state, n, id) : AQ_OK;
+}
+
 static aq_status add_param(aq_reader *r, aq_scope *scope, aq_word written, aq_value v) {
     aq_id id;
     v.kind = AQ_VALUE_PARAM;
     AQ_TRY(aq_value_add(r->m, v, &id));
     AQ_TRY(aq_names_put(&scope->value, &r->m->arena, written.at, written.n, id));
-    if (v.state) {
-        const char *state = r->m->states.at[v.state - 1].name;
-        AQ_TRY(aq_names_put(&scope->newest, &r->m->arena, state, strlen(state), id));
-        AQ_TRY(aq_names_put(&scope->zero, &r->m->arena, state, strlen(state), id));
-    }
+    if (v.state)
+        AQ_TRY(state_param(r, scope, written, r->m->states.at[v.state - 1].name, id));
     AQ_PUSH(&r->m->arena, &r->m->bodies.at[scope->body].params, id);
     return AQ_OK;
 }

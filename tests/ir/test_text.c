@@ -81,6 +81,10 @@ static void every_form_is_stable(void **state) {
     is_stable(HEAD "  graph g(%x: f32[T, 2, 16], %b: batch) {\n    $k.0'1 = fused(%x, $k.0, %b) {\n      $k.0'1 = append $k.0, %x, %b\n"
                    "      $k.0'2 = append $k.0'1, %x, %b\n      yield $k.0'2\n    }\n    $k.0'2 = append $k.0'1, %x, %b\n  }" TAIL,
               "a region that appends twice and makes one version");
+    is_stable(HEAD "  graph g(%x: f32[T, 2, 16], %b: batch) -> f32[S, 2, 16], f32[S, 2, 16], f32[S, 2, 16] {\n    $k.0'1 = append $k.0, %x, %b\n    $k.0'2 = append $k.0'1, %x, %b\n"
+                   "    %0, %1, %2 = fused($k.0'2, $k.0, $k.0'1) {\n      %3 = neg $k.0\n      %4 = neg $k.0'1\n      %5 = neg $k.0'2\n      yield %3, %4, %5\n    }\n"
+                   "    %6 = fused($k.0, $k.0'2) {\n      %7 = add $k.0, $k.0'2\n      yield %7\n    }\n    return %0, %1, %6\n  }" TAIL,
+              "a region that is given several versions of a state");
     is_stable(HEAD "  graph g(%x: f32[T, 64]) -> f32[T, 64] {\n    %0 = fused(%x, @g) {\n      %n = mul %x, @g\n      %1 = add %n, -inf\n      yield %1\n    }"
                    "\n    return %0\n  }" TAIL,
               "a region without a name; numbers that are none");

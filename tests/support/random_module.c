@@ -45,15 +45,16 @@ static void declare(maker *k) {
         const char *name;
         int64_t lo, hi;
     } syms[] = {{"T", 1, 64}, {"O", 1, 64}, {"B", 1, 8}, {"S", 64, 4096}, {"P", 1, 64}};
-    static const aq_dtype types[] = {AQ_F32, AQ_BF16, AQ_F16, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_F64};
+    static const aq_dtype types[] = {AQ_F32, AQ_BF16, AQ_F16, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_F64, AQ_Q5_0, AQ_Q5_1, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K};
     aq_id id, v;
     aq_dim one = {1, 0}, d = {64, 0};
     for (int i = 0; i < 5; i++)
         CHECK(aq_sym_add(k->m, syms[i].name, syms[i].lo, syms[i].hi, &id));
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < (int)(sizeof types / sizeof *types); i++) {
         char name[16];
         snprintf(name, sizeof name, "w%d", i);
-        CHECK(aq_weight_add(k->m, name, i < 5 ? i : -1, type_of(types[i], 2, d, d, one), &v));
+        aq_dim wide = {aq_dtype_of(types[i])->block > 64 ? 256 : 64, 0};
+        CHECK(aq_weight_add(k->m, name, i < 5 ? i : -1, type_of(types[i], 2, d, wide, one), &v));
         keep(k, v);
     }
     CHECK(aq_weight_add(k->m, "g", -1, type_of(AQ_F32, 1, d, one, one), &v));
@@ -126,10 +127,13 @@ static int is_newest(const maker *k, aq_id v) {
     return state != 0;
 }
 
-static int fits_place(const maker *k, aq_op op, int i, aq_id v) {
+static int64_t width(const aq_value *x) { return x->type.rank && !x->type.dim[x->type.rank - 1].sym ? x->type.dim[x->type.rank - 1].k : 0; }
+
+static int fits_place(const maker *k, aq_op op, int i, aq_id v, const aq_id *in) {
     const aq_value *x = &k->m->values.at[v];
     int last = i == aq_op_of(op)->arity - 1;
     switch (op) {
+    case AQ_OP_matmul: return i ? x->kind == AQ_VALUE_WEIGHT && x->type.rank == 2 && width(x) == width(&k->m->values.at[in[0]]) : width(x) == 64 || width(x) == 256;
     case AQ_OP_append: return i == 0 ? x->state && is_newest(k, v) : last ? x->type.is_batch : x->type.rank == 3;
     case AQ_OP_attend: return last ? x->type.is_batch : i ? x->state != 0 : x->type.rank == 3;
     case AQ_OP_field: return x->type.is_batch;
@@ -138,9 +142,9 @@ static int fits_place(const maker *k, aq_op op, int i, aq_id v) {
 }
 
 /* A value that has a chance in this place: rare kinds are looked for. */
-static aq_id pick(maker *k, aq_op op, int i) {
+static aq_id pick(maker *k, aq_op op, int i, const aq_id *in) {
     aq_id v = 0;
-    for (int tries = 0; tries < 40 && (!v || !fits_place(k, op, i, v)); tries++)
+    for (int tries = 0; tries < 40 && (!v || !fits_place(k, op, i, v, in)); tries++)
         v = k->pool[below(k, 3) ? below(k, (uint32_t)k->n) : (uint32_t)k->n - 1 - below(k, k->n < 12 ? (uint32_t)k->n : 12)];
     return v;
 }
@@ -156,7 +160,7 @@ static int try_node(maker *k, aq_id body) {
         if (below(k, 8) == 0 && (aq_op_of(op)->traits & AQ_MAP))
             CHECK(aq_const_add(k->m, odd_number(k), &in[i]));
         else
-            in[i] = pick(k, op, i);
+            in[i] = pick(k, op, i, in);
         if ((k->m->values.at[in[i]].kind == AQ_VALUE_WEIGHT || k->m->values.at[in[i]].kind == AQ_VALUE_STATE) && k->in_region)
             return 0;
     }
@@ -227,6 +231,7 @@ void aq_random_module(uint64_t seed, int nodes, int with_regions, aq_module *m, 
     CHECK(aq_body_add(m, "g", 0, &body));
     param(&k, body, "x", type_of(AQ_F32, 2, t, d, d));
     param(&k, body, "y", type_of(AQ_F32, 2, t, d, d));
+    param(&k, body, "z", type_of(AQ_F32, 2, t, (aq_dim){256, 0}, d));
     param(&k, body, "q", type_of(AQ_F32, 3, t, two, e));
     param(&k, body, "i", type_of(AQ_I32, 1, t, d, d));
     param(&k, body, "b", (aq_type){.is_batch = 1});
