@@ -37,9 +37,6 @@ static void tables_are_complete(void **state) {
 static void sizes_saturate(void **state) {
     (void)state;
     const int64_t bound[2] = {0, INT64_MAX / 2};
-    aq_module m = {0};
-    aq_sym syms[2] = {{0}, {"T", 1, INT64_MAX / 2}};
-    m.syms.at = syms, m.syms.n = 2;
     assert_true(aq_dim_eval((aq_dim){3, 1}, bound) == INT64_MAX);
     assert_true(aq_dim_eval((aq_dim){2, 1}, bound) == INT64_MAX - 1);
     assert_true(aq_dim_eval((aq_dim){7, 0}, bound) == 7);
