@@ -19,6 +19,8 @@ typedef struct reader {
     aq_stored_list stored;
     aq_naming naming; /* AQ_NAMINGS until the first name tells */
     AQ_VEC(aq_lora) pairs;
+    uint32_t *pair_at; /* of a matrix (row * layers + layer): 1 + index in pairs */
+    uint8_t *base_seen; /* the same: bit 1 << base_kind: the file holds the model's own weight as such */
 } reader;
 
 /* ---- names ---- */
@@ -76,14 +78,13 @@ static int split_name(aq_bytes name, char *module, size_t room, int *is_b) {
 
 /* ---- pairs ---- */
 
-static aq_status pair_of(reader *r, const char *house, aq_lora **out) {
-    for (uint32_t i = 0; i < r->pairs.n; i++)
-        if (!strcmp(r->pairs.at[i].house, house)) {
-            *out = &r->pairs.at[i];
-            return AQ_OK;
-        }
-    AQ_PUSH(&r->c->arena, &r->pairs, (aq_lora){.house = house, .scale = r->alpha});
-    *out = &r->pairs.at[r->pairs.n - 1];
+static aq_status pair_of(reader *r, uint32_t row, int64_t layer, const char *house, aq_lora **out) {
+    uint32_t *at = &r->pair_at[row * r->c->config.L + layer];
+    if (!*at) {
+        AQ_PUSH(&r->c->arena, &r->pairs, (aq_lora){.house = house, .scale = r->alpha});
+        *at = r->pairs.n;
+    }
+    *out = &r->pairs.at[*at - 1];
     return AQ_OK;
 }
 
@@ -115,7 +116,7 @@ static aq_status put_part(reader *r, const aq_stored *t, uint32_t row, int64_t l
         return REFUSE(AQ_WHY_LORA_SHAPE, t, "%lld x %lld: expected %s%lld%s", (long long)t->dim[0], (long long)(t->rank > 1 ? t->dim[1] : 1), is_b ? "" : "rank x ",
                       (long long)want[is_b ? 0 : 1], is_b ? " x rank" : "");
     AQ_TRY(aq_tensor_house_name(&r->c->arena, row, layer, &house));
-    AQ_TRY(pair_of(r, house, &pair));
+    AQ_TRY(pair_of(r, row, layer, house, &pair));
     aq_tensor *slot = is_b ? &pair->b : &pair->a;
     if (slot->name)
         return REFUSE(AQ_WHY_LORA_TWICE, t, "occurs twice: expected once");
@@ -153,14 +154,17 @@ static int find_row(const reader *r, aq_bytes name, aq_naming *naming, uint32_t 
     for (int i = 0; i < AQ_NAMINGS; i++) {
         *naming = (aq_naming)i;
         if ((i == AQ_NAMING_GGUF) == (r->naming == AQ_NAMING_GGUF) && aq_import_find(*naming, name, row, layer))
-            return 1;
+            return *layer < r->c->config.L;
     }
     return 0;
 }
 
+/* A weight of the model beside the adapter: what its name says that it is. */
+typedef enum base_kind { BASE_OWN, BASE_TRAINED, BASE_LAYER, BASE_ORIGINAL } base_kind;
+
 /* PEFT may store weights of the model beside an adapter: left out if they are the model's, element by element; in their place where
- * modules_to_save says that they were trained. */
-static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name, int replaces) {
+ * modules_to_save says that they were trained. Each once: an entry of ten bytes can name a storage again. */
+static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name, base_kind kind, int replaces) {
     aq_naming naming;
     uint32_t row = 0;
     int64_t layer;
@@ -169,6 +173,10 @@ static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name, int re
     float x[256], y[256];
     double rounded[256]; /* room for any type */
     if (find_row(r, name, &naming, &row, &layer)) {
+        uint8_t *seen = &r->base_seen[row * r->c->config.L + layer];
+        if (*seen & 1 << kind)
+            return REFUSE(AQ_WHY_LORA_BASE_TWICE, t, "occurs twice: expected once");
+        *seen |= (uint8_t)(1 << kind);
         AQ_TRY(aq_tensor_house_name(&r->c->arena, row, layer, &house));
         base = aq_checkpoint_find(r->c, house);
         if (!base && aq_tensor_rows[row].output)
@@ -198,8 +206,6 @@ static aq_status check_base(reader *r, const aq_stored *t, aq_bytes name, int re
 
 /* Is it a weight of the model and no adapter: MODULE.base_layer.weight, or what save_embedding_layers and modules_to_save add? *kind says which;
  * *base: its name as files of models have it, in `room`. */
-typedef enum base_kind { BASE_OWN, BASE_TRAINED, BASE_LAYER, BASE_ORIGINAL } base_kind;
-
 static int names_base(const reader *r, aq_bytes name, char *room, size_t size, aq_bytes *base, base_kind *kind) {
     static const char *const inner[] = {[BASE_OWN] = "", [BASE_TRAINED] = ".modules_to_save", [BASE_LAYER] = ".base_layer", [BASE_ORIGINAL] = ".original_module"};
     static const char end[] = ".weight";
@@ -233,7 +239,7 @@ static aq_status put(reader *r, const aq_stored *stored) {
     int64_t layer;
     if (names_base(r, t->name, module, sizeof module, &base, &kind)) {
         int saved = aq_lora_saves(&r->settings, (aq_bytes){base.s, base.n - 7});
-        return saved && kind == BASE_ORIGINAL ? AQ_OK : check_base(r, t, base, saved && kind != BASE_LAYER);
+        return saved && kind == BASE_ORIGINAL ? AQ_OK : check_base(r, t, base, kind, saved && kind != BASE_LAYER);
     }
     if (!(is_gguf ? split_gguf_name : split_name)(t->name, module, sizeof module, &is_b))
         return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like %s", is_gguf ? "blk.0.attn_q.weight.lora_a"
@@ -325,6 +331,8 @@ aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale) {
     const char *weights;
     if (++c->n_adapters > MOST_ADAPTERS) /* aq_import_map has room for the shards of a model and some more */
         return aq_fail(AQ_USAGE, NULL, "--lora %.200s: the %dth: expected at most %d", path, MOST_ADAPTERS + 1, MOST_ADAPTERS);
+    AQ_ALLOC(&c->arena, r.pair_at, (size_t)c->config.L * aq_tensor_rows_count);
+    AQ_ALLOC(&c->arena, r.base_seen, (size_t)c->config.L * aq_tensor_rows_count);
     AQ_TRY(read_files(&r, path, &weights));
     for (uint32_t i = 0; i < r.stored.n; i++)
         AQ_TRY(put(&r, &r.stored.at[i]));

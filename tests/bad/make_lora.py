@@ -30,6 +30,22 @@ def pair(module, a=(4, 64), b=(64, 4)):
     return {f"base_model.model.{module}.lora_A.weight": list(a), f"base_model.model.{module}.lora_B.weight": list(b)}
 
 
+def torch_lora(d, times):
+    """The model's own embedding (tests/data/tiny-hf), `times` times by one name, out of one storage: ten bytes a time."""
+    import make_torch as t
+    with open(os.path.join(ROOT, "tests/data/tiny-hf/model.safetensors"), "rb") as f:
+        n, = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(n))
+        begin, end = header["model.embed_tokens.weight"]["data_offsets"]
+        f.seek(8 + n + begin)
+        data = f.read(end - begin)
+    size = len(data) // 2
+    put_both = t.text("base_model.model.model.embed_tokens.base_layer.weight") + b"q\0" + t.tensor(t.storage("BFloat16Storage", n=size), 0, (size // 64, 64), (64, 1)) + b"q\1"
+    args = case(d, weights=None)
+    put(os.path.join(d, "adapter_model.bin"), t.archive([t.Entry("a/data.pkl", t.pickle(b"}(" + put_both + b"h\0h\1" * (times - 1) + b"u")), t.Entry("a/data/0", data)]))
+    return args
+
+
 def no_config(d):
     args = case(d)
     os.remove(os.path.join(d, "adapter_config.json"))
@@ -53,6 +69,7 @@ def make_714(d): return case(d, pair("layers.0.attention.Wqkv", b=(127, 4)))
 def make_715(d): return case(d, {})
 def make_716(d): return case(d, {WQ + "A.weight": [4, 64]})
 def make_717(d): return case(d, pair("model.layers.0.self_attn.q_proj", b=(64, 5)))
+def make_721(d): return torch_lora(d, 2)
 def make_718(d): return case(d, {"base_model.model.lm_head.base_layer.weight": [512, 64]})
 def make_719(d): return case(d, alpha_pattern={"layers.(0|1).self_attn.q_proj": 4})
 
