@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +25,43 @@ static aq_status cannot(aq_status code, const char *path, const char *what) {
 }
 
 /* ---- reading ---- */
+
+/* Which files are mapped where: for whoever is told by a signal that a page of one is gone. An entry is written before its begin is. */
+enum { MAPS = 64 };
+static struct {
+    atomic_uintptr_t begin; /* 0 free, 1 being filled in */
+    size_t size;
+    char path[512];
+} maps[MAPS];
+
+static void note_map(const aq_file *f, const char *path) {
+    size_t n = strlen(path), most = sizeof maps->path - 4;
+    for (int i = 0; i < MAPS; i++) {
+        uintptr_t is_free = 0;
+        if (!atomic_compare_exchange_strong(&maps[i].begin, &is_free, 1))
+            continue;
+        snprintf(maps[i].path, sizeof maps->path, "%s%s", n > most ? "..." : "", n > most ? path + n - most : path);
+        aq_make_printable(maps[i].path);
+        maps[i].size = f->size;
+        atomic_store(&maps[i].begin, (uintptr_t)f->bytes);
+        return;
+    }
+}
+
+static void forget_map(const aq_file *f) {
+    for (int i = 0; i < MAPS; i++)
+        if (atomic_load(&maps[i].begin) == (uintptr_t)f->bytes)
+            atomic_store(&maps[i].begin, 0);
+}
+
+const char *aq_file_at(const void *address) {
+    for (int i = 0; i < MAPS; i++) {
+        uintptr_t begin = atomic_load(&maps[i].begin);
+        if (begin > 1 && (uintptr_t)address >= begin && (uintptr_t)address - begin < maps[i].size)
+            return maps[i].path;
+    }
+    return NULL;
+}
 
 /* NONBLOCK: opening a pipe must not wait for its other end; it means nothing for a regular file. */
 static aq_status map_open(int fd, const char *path, aq_file *out) {
@@ -41,6 +80,7 @@ static aq_status map_open(int fd, const char *path, aq_file *out) {
             return errno == ENOMEM ? aq_fail(AQ_NO_MEMORY, path, "no room for its %zu MiB: expected more memory, or a higher limit (ulimit -v)", f.size >> 20)
                                    : cannot(AQ_REFUSED, path, "cannot map");
         f.bytes = p;
+        note_map(&f, path);
     }
     *out = f;
     return AQ_OK;
@@ -56,8 +96,10 @@ aq_status aq_file_map(const char *path, aq_file *out) {
 }
 
 void aq_file_unmap(aq_file *f) {
-    if (f->bytes)
+    if (f->bytes) {
+        forget_map(f);
         aq_call_unmap((void *)(uintptr_t)f->bytes, f->size);
+    }
     *f = (aq_file){0};
 }
 

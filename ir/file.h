@@ -18,6 +18,10 @@ void aq_file_unmap(aq_file *f);
 /* What was read of it no longer counts as this process's memory; touched again, it comes from the kernel's cache or the disk. */
 void aq_file_forget(const aq_file *f);
 
+/* What lies at that address is (a page of) a mapped file: its path, printable; NULL if it is none, or not one of the first 64. A signal handler may ask. */
+const char *aq_file_at(const void *address);
+#define AQ_FILE_LOST "it became shorter while it was read, or its disk failed"
+
 /* 0 nothing there, 1 a regular file, 2 a folder, 3 something else, or a disk that cannot tell. */
 int aq_file_kind(const char *path);
 

@@ -201,6 +201,8 @@ static aq_status write_through(aq_file_writer *w, const char *bytes, size_t size
         ssize_t put = aq_call_write(w->fd, bytes, size);
         if (put == 0)
             errno = EIO;
+        if (put < 0 && errno == EFAULT && aq_file_at(bytes)) /* the source's page, which the kernel would have read */
+            return aq_fail(AQ_FAILED, aq_file_at(bytes), AQ_FILE_LOST);
         if (put <= 0)
             return cannot(AQ_FAILED, w->target, "cannot write");
         bytes += put;

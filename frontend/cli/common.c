@@ -70,11 +70,17 @@ static void handle_interrupt(int number) {
 
 /* A page of a mapped file that is no longer there: somebody cut the file, or its disk failed. Any other SIGBUS is ours: it comes again. */
 static void handle_lost_page(int number, siginfo_t *info, void *context) {
-    static const char text[] = "aquila: error: a file that is being read became shorter, or its disk failed\n";
+    static char text[640] = "aquila: error: ";
+    const char *path = aq_file_at(info->si_addr);
     (void)context;
     signal(number, SIG_DFL);
-    if (info->si_code == BUS_ADRERR && write(STDERR_FILENO, text, sizeof text - 1))
+    if (info->si_code != BUS_ADRERR)
+        return;
+    aq_file_abandon_open();
+    stpcpy(stpcpy(text + strlen(text), path ? path : "a file"), ": " AQ_FILE_LOST "\n");
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) /* nobody is there to read it */
         _exit(AQ_FAILED);
+    _exit(AQ_FAILED);
 }
 
 void aq_signals_open(void) {
