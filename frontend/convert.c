@@ -361,6 +361,7 @@ static void complete_config(job *j) {
     for (int i = 0; i < 3; i++)
         if (*ids[i].to < 0 && ids[i].from < j->config.V)
             *ids[i].to = ids[i].from;
+    aq_config_add_end(&j->config, t->eos < j->config.V ? t->eos : -1); /* GGUF has one key for the model's and the tokenizer's */
 }
 
 static aq_status prepare(job *j) {

@@ -24,6 +24,8 @@ static aq_status collect_stops(const aq_subject *s, aq_prompt *p) {
         p->n_stop_ids = aq_chat_stop_ids(&p->template, s->tokenizer, p->stop_ids);
     else if (s->checkpoint.config.eos >= 0)
         p->stop_ids[p->n_stop_ids++] = s->checkpoint.config.eos;
+    for (uint32_t i = 0; i < s->checkpoint.config.n_ends; i++)
+        p->stop_ids[p->n_stop_ids++] = s->checkpoint.config.ends[i];
     return AQ_OK;
 }
 

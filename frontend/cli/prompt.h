@@ -14,7 +14,7 @@ typedef struct aq_prompt {
     const char *after;   /* a space behind the prompt, as Aquila2's predict has it; or NULL */
     aq_ids ids;
     aq_bytes text; /* the model's input as people read it; s NULL if only ids were given */
-    int32_t stop_ids[AQ_CHAT_STOPS + 2];
+    int32_t stop_ids[AQ_CHAT_STOPS + 2 + AQ_MOST_ENDS];
     uint32_t n_stop_ids, n_stops;
     const char *place;   /* the file that the messages came from, or NULL */
     uint32_t cut;        /* messages that the last encoding left out */

@@ -25,6 +25,9 @@ static cJSON *config_json(const aq_config *c) {
                  {"pad", c->pad}};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         aq_json_set_int(o, whole[i].name, whole[i].value);
+    cJSON *ends = cJSON_AddArrayToObject(o, "ends");
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        cJSON_AddItemToArray(ends, cJSON_CreateNumber(c->ends[i]));
     cJSON_AddNumberToObject(o, "norm_eps", c->eps);
     cJSON_AddNumberToObject(o, "rope_theta", c->theta);
     aq_json_set_string(o, "rope_scaling", aq_rope_scaling_name(c->scaling));
@@ -101,8 +104,10 @@ static void print_model(const aq_args *a, const aq_checkpoint *c) {
     if (f->gain > 0 && f->gain != 1)
         printf(", attention times %g", f->gain);
     const char *template = template_of(c);
-    printf("%s\n  bos %" PRId32 ", eos %" PRId32 ", pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->tied ? ", tied output" : "", f->bos, f->eos, f->pad,
-           c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");
+    printf("%s\n  bos %" PRId32 ", eos %" PRId32, f->tied ? ", tied output" : "", f->bos, f->eos);
+    for (uint32_t i = 0; i < f->n_ends; i++)
+        printf("%s%" PRId32, i ? ", " : " (and ", f->ends[i]);
+    printf("%s, pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->n_ends ? ")" : "", f->pad, c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");
     printf("  %" PRIu64 " tensors, %.1f M parameters, %.1f MiB\n", all.tensors, (double)all.elements / 1e6, (double)all.bytes / 0x1p20);
     for (int t = 0; t < AQ_DTYPE_COUNT; t++)
         if (by[t].tensors)

@@ -2,7 +2,9 @@
 #include "frontend/import/internal.h"
 #include "frontend/import/json.h"
 #include "frontend/reasons.h"
+#include "ir/memory.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* KEY, OBJECT.KEY or ARRAY.INDEX. null counts as absent. */
@@ -16,7 +18,7 @@ static aq_figure get(const aq_figure_source *s, const char *key) {
         x = aq_json_get(x, first);
         key = dot + 1;
     }
-    x = cJSON_IsArray(x) && strcmp(key, "0") == 0 ? cJSON_GetArrayItem(x, 0) : aq_json_get(x, key);
+    x = cJSON_IsArray(x) && *key >= '0' && *key <= '9' ? cJSON_GetArrayItem(x, atoi(key)) : aq_json_get(x, key);
     if (!x || cJSON_IsNull(x))
         return (aq_figure){0};
     if (cJSON_IsNumber(x))
@@ -26,14 +28,6 @@ static aq_figure get(const aq_figure_source *s, const char *key) {
     if (cJSON_IsString(x))
         return (aq_figure){.kind = AQ_FIGURE_TEXT, .text = {x->valuestring, (uint32_t)strlen(x->valuestring)}};
     return (aq_figure){.kind = AQ_FIGURE_OTHER};
-}
-
-/* Ids that no row of the embedding stands for (some files number a padding token past the end) name no token. */
-static void drop_foreign_ids(aq_config *c) {
-    int32_t *id[] = {&c->bos, &c->eos, &c->pad};
-    for (int i = 0; i < 3; i++)
-        if (*id[i] >= c->V)
-            *id[i] = -1;
 }
 
 static aq_status copy_text(aq_arena *arena, const cJSON *x, const char *otherwise, const char **out) {
@@ -69,7 +63,7 @@ static aq_status read_root(aq_arena *arena, const char *file, const cJSON *root,
     if (tied && !cJSON_IsBool(tied) && !cJSON_IsNull(tied))
         return aq_import_refuse(AQ_WHY_CONFIG_TIED, file, "key", "tie_word_embeddings", 19, "not true or false");
     c.tied = cJSON_IsTrue(tied);
-    drop_foreign_ids(&c);
+    aq_config_drop_ids(&c);
     AQ_TRY(copy_text(arena, cJSON_IsString(name) ? name : aq_json_get(root, "_name_or_path"), "", &c.name));
     AQ_TRY(copy_text(arena, mistral ? NULL : type, mistral ? "llama" : "aquila", &c.family));
     *out = c;
@@ -81,6 +75,30 @@ aq_status aq_config_parse(aq_arena *arena, const char *file, const char *json, s
     cJSON *root;
     AQ_TRY(aq_json_parse(file, json, n, &root));
     aq_status status = read_root(arena, file, root, out, out_naming);
+    cJSON_Delete(root);
+    return status;
+}
+
+static aq_status read_generation(const char *file, const cJSON *root, aq_config *c) {
+    aq_figure_source s = {.file = file, .naming = AQ_NAMING_HF, .prefix = "", .from = root, .get = get};
+    if (cJSON_IsTrue(aq_json_get(root, "_from_model_config"))) /* nobody chose: it repeats config.json, often the defaults of its class */
+        return AQ_OK;
+    AQ_TRY(aq_figure_ends(&s, "eos_token_id", c));
+    aq_config_drop_ids(c);
+    return AQ_OK;
+}
+
+aq_status aq_generation_read(const char *file, aq_config *c) {
+    char *text;
+    size_t n;
+    cJSON *root;
+    if (aq_file_kind(file) != 1)
+        return AQ_OK;
+    AQ_TRY(aq_import_read(file, &text, &n));
+    aq_status status = aq_json_parse(file, text, n, &root);
+    aq_mem_free(text);
+    AQ_TRY(status);
+    status = read_generation(file, root, c);
     cJSON_Delete(root);
     return status;
 }

@@ -72,6 +72,42 @@ static aq_status read_id(const aq_figure_source *s, const char *key, aq_figure f
     return AQ_OK;
 }
 
+void aq_config_add_end(aq_config *c, int32_t id) {
+    int is_new = id >= 0 && id != c->eos && c->n_ends < AQ_MOST_ENDS;
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        is_new &= c->ends[i] != id;
+    if (is_new)
+        c->ends[c->n_ends++] = id;
+}
+
+aq_status aq_figure_ends(const aq_figure_source *s, const char *key, aq_config *c) {
+    aq_figure f = aq_figure_look(s, key);
+    char item[80];
+    int32_t id = -1;
+    int is_list = f.kind == AQ_FIGURE_OTHER;
+    for (int i = 0; f.kind != AQ_FIGURE_ABSENT; i++) {
+        AQ_TRY(read_id(s, key, f, &id));
+        aq_config_add_end(c, id);
+        snprintf(item, sizeof item, "%s.%d", key, i + 1);
+        f = is_list ? aq_figure_look(s, item) : (aq_figure){0};
+    }
+    return AQ_OK;
+}
+
+void aq_config_drop_ids(aq_config *c) {
+    int32_t *id[] = {&c->bos, &c->eos, &c->pad};
+    uint32_t n = 0;
+    for (int i = 0; i < 3; i++)
+        if (*id[i] >= c->V)
+            *id[i] = -1;
+    for (uint32_t i = 0; i < c->n_ends; i++)
+        if (c->ends[i] < c->V && c->eos < 0)
+            c->eos = c->ends[i];
+        else if (c->ends[i] < c->V)
+            c->ends[n++] = c->ends[i];
+    c->n_ends = n;
+}
+
 static aq_status read_table(const aq_figure_source *s, aq_config *c) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *key = rows[i].key[s->naming];
@@ -204,6 +240,10 @@ static aq_status check(const aq_figure_source *s, aq_config *c) {
 aq_status aq_figures_read(const aq_figure_source *s, aq_config *out) {
     aq_config c = {.name = "", .family = "", .theta = 10000, .scaling_factor = 1, .bos = -1, .eos = -1, .pad = -1, .initializer_range = 0.02};
     AQ_TRY(read_table(s, &c));
+    static const char *const ends[] = {"eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    for (size_t i = 0; i < 3; i++)
+        if ((i > 0) == (s->naming == AQ_NAMING_GGUF))
+            AQ_TRY(aq_figure_ends(s, ends[i], &c));
     aq_figure theta = s->naming == AQ_NAMING_HF ? aq_figure_look(s, "rope_parameters.rope_theta") : (aq_figure){0};
     if (theta.kind != AQ_FIGURE_ABSENT)
         AQ_TRY(aq_figure_real(s, "rope_parameters.rope_theta", theta, &c.theta));

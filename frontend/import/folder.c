@@ -207,6 +207,8 @@ aq_status aq_import_folder(aq_checkpoint *c) {
     aq_status status = aq_config_parse(&c->arena, config, text, n, &c->config, &naming);
     aq_mem_free(text);
     AQ_TRY(status);
+    AQ_TRY(aq_import_path(&c->arena, folder, "generation_config.json", &config));
+    AQ_TRY(aq_generation_read(config, &c->config));
     AQ_TRY(folder == c->path ? read_weights(c, folder) : read_file(c));
     AQ_TRY(read_template(c, folder));
     AQ_TRY(aq_tokenizer_source_read(&c->arena, folder, &c->tokenizer));

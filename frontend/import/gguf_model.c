@@ -46,12 +46,7 @@ static aq_status read_config(aq_arena *arena, const aq_gguf *g, aq_config *out) 
     if (c.V < 1 || c.V > 1 << 24)
         return aq_import_refuse(AQ_WHY_GGUF_EMBEDDING, g->path, "tensor", "token_embd.weight",
                                 17, "missing or of no use: expected a matrix of 1 to 2^24 rows");
-    if (c.bos >= c.V)
-        c.bos = -1;
-    if (c.eos >= c.V)
-        c.eos = -1;
-    if (c.pad >= c.V)
-        c.pad = -1;
+    aq_config_drop_ids(&c);
     c.tied = 1;
     for (uint32_t i = 0; i < g->tensors.n; i++) {
         if (is(g->tensors.at[i].name, "output.weight"))

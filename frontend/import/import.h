@@ -16,6 +16,8 @@
 typedef enum aq_rope_scaling { AQ_ROPE_NONE, AQ_ROPE_LINEAR, AQ_ROPE_DYNAMIC, AQ_ROPE_LLAMA3, AQ_ROPE_YARN } aq_rope_scaling;
 const char *aq_rope_scaling_name(aq_rope_scaling s); /* as config.json spells it; "none" */
 
+enum { AQ_MOST_ENDS = 16 };
+
 /* The figures of the architecture; the names are those of models/aquila/aquila.aq. All positive and bounded so that products
  * of any two fit 2^48. */
 typedef struct aq_config {
@@ -32,6 +34,8 @@ typedef struct aq_config {
     int exact_pairs;       /* yarn: the band's ends are not rounded to whole pairs (truncate: false) */
     int tied;              /* the output projection is tok_embeddings */
     int32_t bos, eos, pad; /* -1 where the file says none */
+    int32_t ends[AQ_MOST_ENDS]; /* what ends an answer beside eos: a list in config.json or generation_config.json, eot and eom of GGUF */
+    uint32_t n_ends;
     double initializer_range;
 } aq_config;
 

@@ -54,6 +54,16 @@ double aq_scaling_gain(double factor, double mscale);
 /* Fills every member but name, family, V and tied where the source does not say them (V 0 then), checks all bounds. */
 AQ_MUST_USE aq_status aq_figures_read(const aq_figure_source *s, aq_config *out);
 
+/* What ends an answer beside eos, into c->ends unless it is there (what AQ_MOST_ENDS has no room for is left out): an id; the ids under a key, one
+ * or a list. */
+void aq_config_add_end(aq_config *c, int32_t id);
+AQ_MUST_USE aq_status aq_figure_ends(const aq_figure_source *s, const char *key, aq_config *c);
+/* Ids that no row of the embedding stands for (some files number a padding token past the end) name no token. c->V must be there. */
+void aq_config_drop_ids(aq_config *c);
+
+/* generation_config.json, if the folder has one: what ends an answer. */
+AQ_MUST_USE aq_status aq_generation_read(const char *file, aq_config *c);
+
 /* Figures out of config.json bytes; the keys decide between HF and FlagAI. */
 AQ_MUST_USE aq_status aq_config_parse(aq_arena *arena, const char *file, const char *json, size_t n, aq_config *out, aq_naming *out_naming);
 

@@ -20,6 +20,15 @@ static void put_word(aq_put *o, const char *key, const char *json) {
     aq_put_text(o, json);
 }
 
+/* A list where more than eos ends an answer. */
+static void put_id(aq_put *o, const aq_config *c, const char *key, int64_t id) {
+    int is_list = id == c->eos && c->n_ends && !strcmp(key, "eos_token_id");
+    put_key(o, key);
+    aq_put_format(o, "%s%" PRId64, is_list ? "[" : "", id);
+    for (uint32_t i = 0; is_list && i < c->n_ends; i++)
+        aq_put_format(o, ", %" PRId32 "%s", c->ends[i], i + 1 == c->n_ends ? "]" : "");
+}
+
 static void put_figures(aq_put *o, const aq_config *c, aq_naming naming) {
 #define FIGURE(member, kind, hf, flagai, gguf)                                                                                              \
     {                                                                                                                                       \
@@ -28,7 +37,7 @@ static void put_figures(aq_put *o, const aq_config *c, aq_naming naming) {
             put_key(o, key);                                                                                                                \
             aq_put_real(o, (double)c->member);                                                                                              \
         } else if ((kind) == SIZE || c->member >= 0) {                                                                                      \
-            put_size(o, key, (int64_t)c->member);                                                                                           \
+            put_id(o, c, key, (int64_t)c->member);                                                                                          \
         }                                                                                                                                   \
     }
 #include "frontend/import/figures.def"

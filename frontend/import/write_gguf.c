@@ -103,6 +103,9 @@ static void put_config(out *o, const aq_config *c) {
         put_number(o, gguf, (uint64_t)c->member);
 #include "frontend/import/figures.def"
 #undef FIGURE
+    static const char *const ends[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}; /* the form has no more */
+    for (uint32_t i = 0; i < 2 && i < c->n_ends; i++)
+        put_number(o, ends[i], (uint64_t)c->ends[i]);
     put_number(o, ".rope.dimension_count", (uint64_t)c->DH);
     put_number(o, ".attention.value_length", (uint64_t)c->DH);
     put_scaling(o, c);

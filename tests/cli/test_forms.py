@@ -1,5 +1,5 @@
 """test_forms.py: forms that other programs write and no stored file of tests/data shows: a GGUF model in several files, matrices saved as their
-transposes, adapters that replace weights. The models are those of
+transposes, adapters that replace weights, several ids that end an answer. The models are those of
 tests/bad/small.py with random weights. AQ_PROGRAM names the program."""
 import json, os, random, struct, subprocess, sys, tempfile, unittest
 
@@ -76,6 +76,42 @@ class Torch(unittest.TestCase):
             h.weights = None
             h.files["pytorch_model.bin"] = m.archive([m.Entry("a/data.pkl", m.state(*pairs)), *entries])
             self.assertEqual(score(h.save(os.path.join(d, "turned"))), want)
+
+
+class Ends(unittest.TestCase):
+    def run_of(self, model):
+        return json.loads(aquila("run", model, "--prompt-ids", "1", "--temperature", "0", "-n", "40", "--target", "ref", "--json").stdout)
+
+    def test_every_id_that_the_files_name_ends_an_answer(self):
+        """A list in config.json, generation_config.json (unless it only repeats config.json), eot and eom of GGUF; and what convert makes of them."""
+        def model(seed):
+            h, r = Hf(), random.Random(seed)
+            for t in h.tensors.values():
+                t[2] = struct.pack(f"<{len(t[2]) // 2}e", *(r.uniform(-1, 1) for _ in range(len(t[2]) // 2)))
+            return h
+
+        def saved(d, config=None, generation=None):
+            h = model(seed)
+            h.config.update({"eos_token_id": 0, **(config or {})})
+            if generation:
+                h.files["generation_config.json"] = generation
+            return h.save(tempfile.mkdtemp(dir=d))
+        with tempfile.TemporaryDirectory() as d:
+            for seed in range(100):
+                tokens = self.run_of(saved(d, {"eos_token_id": 7}))["tokens"]
+                if len(set(tokens)) > 2:
+                    break
+            end = next(t for t in tokens if t != tokens[0] and t != 7)
+            want = tokens[:tokens.index(end)]
+            for folder in (saved(d, {"eos_token_id": [7, end]}), saved(d, {"eos_token_id": [end, 7]}), saved(d, {"eos_token_id": 7}, {"eos_token_id": [3 if end != 3 else 9, end]}),
+                           saved(d, {"eos_token_id": 7}, {"eos_token_id": end})):
+                gguf, back = os.path.join(folder, "m.gguf"), os.path.join(d, "back")
+                aquila("convert", folder, "-o", gguf)
+                aquila("convert", gguf, "-o", back)
+                for path in (folder, gguf, back):
+                    got = self.run_of(path)
+                    self.assertEqual((got["tokens"], got["stop_reason"]), (want, "eos"), path)
+            self.assertEqual(self.run_of(saved(d, {"eos_token_id": 7}, {"eos_token_id": end, "_from_model_config": True}))["tokens"], tokens)
 
 
 class Adapters(unittest.TestCase):

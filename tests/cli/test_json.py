@@ -19,6 +19,7 @@ MANY = {"load_ms": "", "compile_ms": "", "answers_ms": "", "steps": "", "prompt_
 TURN = dict.fromkeys("text stop_reason tokens prompt_tokens prefilled left_out prefill_tokens_per_s decode_tokens_per_s".split(), "")
 CONFIG = dict.fromkeys("name family dim layers heads kv_heads head_dim ffn vocab max_length bos eos pad norm_eps rope_theta rope_scaling rope_factor "
                        "tied".split(), "")
+CONFIG["ends"] = [""]
 MODEL = {"path": "", "config": CONFIG, "tokenizer": "", "chat_template": "", "template": "", "parameters": "", "bytes": "", "n_tensors": ""}
 TENSOR = {"name": "", "file_name": "", "dtype": "", "shape": [""], "bytes": ""}
 KINDS = "cache activations local tables session weights_packed weights_mapped plan total free".split()
