@@ -9,18 +9,13 @@
 
 #define SECONDS ((int64_t)1000000000)
 
-static int ends(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && !strcmp(s + n - m, end);
-}
-
 static aq_cache_kind kind_of(const aq_folder_entry *f, int64_t now) {
     int current;
     if (strstr(f->path, ".aqp.tmp.") || strstr(f->path, ".aqw.tmp."))
         return now - f->mtime_ns > 3600 * SECONDS ? AQ_CACHE_LEFTOVER : AQ_CACHE_OTHER;
-    if (ends(f->path, ".aqp"))
+    if (aq_path_ends(f->path, ".aqp"))
         return AQ_CACHE_PLAN;
-    if (!ends(f->path, ".aqw"))
+    if (!aq_path_ends(f->path, ".aqw"))
         return AQ_CACHE_OTHER;
     return aq_rt_cache_file_check(f->path, 0, &current) == AQ_OK && current ? AQ_CACHE_WEIGHTS : AQ_CACHE_LEFTOVER;
 }

@@ -232,13 +232,12 @@ static aq_status copy_file(job *j, const char *from, const char *name) {
 /* The source's folder: where its tokenizer files lie. NULL for what is one file in itself. */
 static aq_status source_folder(job *j, const char **out) {
     const char *path = j->c->path ? j->c->path : "", *slash = strrchr(path, '/');
-    size_t n = strlen(path);
     *out = j->o->tokenizer_folder;
     if (*out || aq_file_kind(path) == 0)
         return AQ_OK;
     if (aq_file_kind(path) == 2)
         *out = path;
-    else if (n > 12 && strcmp(path + n - 12, ".safetensors") == 0)
+    else if (aq_path_ends(path, ".safetensors"))
         return slash ? aq_arena_string(j->arena, path, slash == path ? 1 : (size_t)(slash - path), out) : aq_arena_string(j->arena, ".", 1, out);
     return AQ_OK;
 }

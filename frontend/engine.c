@@ -42,11 +42,6 @@ static void say(const aq_engine *e, const char *what, uint64_t done, uint64_t al
         e->o.progress(e->o.user, what, done, all);
 }
 
-static int ends(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 /* --- checkpoint ---------------------------------------------------------------------------------------------------------------------- */
 
 static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
@@ -58,11 +53,6 @@ static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
     if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
         return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1 or q2_k to q6_k", t);
     return AQ_OK;
-}
-
-static int is_random(const char *model) {
-    const char *colon = strchr(model, ':');
-    return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0;
 }
 
 /* Adapters before types: what is merged is rounded once. */
@@ -82,7 +72,7 @@ static aq_status add_lora(aq_engine *e, aq_dtype type) {
 static aq_status open_checkpoint(aq_engine *e, const char *model) {
     aq_dtype type;
     AQ_TRY(wanted_type(e, &type));
-    int random = is_random(model);
+    int random = aq_checkpoint_is_random(model);
     AQ_TRY(random ? aq_checkpoint_outline(model, type, &e->c) : aq_checkpoint_open(model, &e->c));
     e->checkpoint_open = 1;
     if (e->o.n_lora)
@@ -249,7 +239,7 @@ static aq_status open_model(aq_engine *e, const char *model) {
     const aq_compile_options co = {.target = e->o.target, .activations = e->o.activations, .as_stored = e->o.as_stored, .context = e->o.context,
                                    .text = e->o.text, .text_name = e->o.text_name, .edits = e->o.edits, .edits_name = e->o.edits_name,
                                    .jobs = e->o.jobs ? e->o.jobs : e->o.threads};
-    int is_plan = ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
+    int is_plan = aq_path_ends(model, ".aqp"), is_ref = e->o.target && !strcmp(e->o.target, "ref");
     int64_t start = aq_clock_ns();
     if (is_plan && !e->o.weights && !e->o.compile_only)
         return aq_fail(AQ_USAGE, model, "a plan holds no weights: expected --weights MODEL");

@@ -281,11 +281,6 @@ static aq_status finish(reader *r, const char *weights) {
 
 /* ---- files ---- */
 
-static int ends(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && !strcmp(s + n - m, end);
-}
-
 /* path is a folder, or a file with the settings beside it; a GGUF file holds its own. */
 static aq_status find_files(reader *r, const char *path, const char **weights, const char **config) {
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
@@ -319,11 +314,11 @@ static aq_status read_files(reader *r, const char *path, const char **weights) {
     const aq_file *file;
     const char *config;
     AQ_TRY(find_files(r, path, weights, &config));
-    if (ends(*weights, ".gguf"))
+    if (aq_path_ends(*weights, ".gguf"))
         return read_gguf(r, *weights);
     AQ_TRY(aq_lora_settings_read(&r->c->arena, config, &r->settings));
     AQ_TRY(aq_import_map(r->c, *weights, &file));
-    return (ends(*weights, ".safetensors") ? aq_safetensors_read : aq_torch_read)(&r->c->arena, *weights, file, &r->stored);
+    return (aq_path_ends(*weights, ".safetensors") ? aq_safetensors_read : aq_torch_read)(&r->c->arena, *weights, file, &r->stored);
 }
 
 aq_status aq_lora_add(aq_checkpoint *c, const char *path, double scale) {

@@ -108,6 +108,11 @@ void aq_file_forget(const aq_file *f) {
         aq_call_forget((void *)(uintptr_t)f->bytes, f->size);
 }
 
+int aq_path_ends(const char *path, const char *end) {
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && !memcmp(path + n - m, end, m);
+}
+
 /* Nothing is there if that is what the system says, not if it cannot say: whoever writes what is missing would throw away what is there. */
 int aq_file_kind(const char *path) {
     struct stat st;

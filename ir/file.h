@@ -25,6 +25,9 @@ const char *aq_file_at(const void *address);
 /* 0 nothing there, 1 a regular file, 2 a folder, 3 something else, or a disk that cannot tell. */
 int aq_file_kind(const char *path);
 
+/* Does the name end so? ".gguf" tells forms apart where nothing else does. */
+int aq_path_ends(const char *path, const char *end);
+
 /* The path without ".", ".." and links, in room; `path` itself where it is not there or too long. */
 enum { AQ_FILE_PATH = 4096 };
 const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]);

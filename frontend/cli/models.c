@@ -3,11 +3,6 @@
 
 #include <string.h>
 
-int aq_name_ends(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 static const char flagai[] = "flagai-v1";
 
 static aq_status build(const aq_tokenizer_source *source, int in_flagais_way, aq_tokenizer **out) {
@@ -17,7 +12,7 @@ static aq_status build(const aq_tokenizer_source *source, int in_flagais_way, aq
 /* Whatever it is called: a model is opened by what is in it, and its tokenizer as well. */
 static int is_gguf(const char *path) {
     aq_file file;
-    if (aq_name_ends(path, ".gguf"))
+    if (aq_path_ends(path, ".gguf"))
         return aq_file_kind(path) == 1;
     if (aq_file_kind(path) != 1 || aq_file_map(path, &file) != AQ_OK)
         return 0;
@@ -59,13 +54,8 @@ aq_status aq_tokenizer_given(const char *given, const char *model, const aq_toke
     return has_own ? build(own, in_flagais_way, out) : AQ_OK;
 }
 
-int aq_model_is_random(const char *model) {
-    const char *colon = strchr(model, ':');
-    return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(model) == 0;
-}
-
 aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out) {
-    if (aq_model_is_random(model))
+    if (aq_checkpoint_is_random(model))
         return aq_checkpoint_outline(model, random_dtype, out); /* whoever looks at a model wants no bytes */
     return aq_checkpoint_open(model, out);
 }

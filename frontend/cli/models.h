@@ -6,9 +6,6 @@
 #include "frontend/import/import.h"
 #include "frontend/tokenizer/tokenizer.h"
 
-/* Does the name end so? */
-int aq_name_ends(const char *name, const char *end);
-
 /* Is it flagai-v1 or flagai-v1:PATH? */
 int aq_tokenizer_is_way(const char *name);
 
@@ -18,9 +15,6 @@ AQ_MUST_USE aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out);
 /* That of --tokenizer: what aq_tokenizer_of takes, or flagai-v1 alone for `own` of the model in FlagAI's way; without it `own` as it is; NULL if there
  * is none. */
 AQ_MUST_USE aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out);
-
-/* Is it NAME:random[:SEED]? */
-int aq_model_is_random(const char *model);
 
 /* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_outline. */
 AQ_MUST_USE aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out);

@@ -98,7 +98,7 @@ aq_status aq_kernels_show(const aq_args *a, const char *model) {
     aq_subject s;
     aq_status status;
     size_t size;
-    if (aq_name_ends(model, ".aqp"))
+    if (aq_path_ends(model, ".aqp"))
         return show_plan(a, model);
     AQ_TRY_GOTO(status, close, aq_subject_open(a, model, &s));
     AQ_TRY_GOTO(status, close, aq_subject_start(&s, &needs));

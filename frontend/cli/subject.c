@@ -97,7 +97,7 @@ static aq_status open_texts(aq_subject *s, int is_plan) {
 aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s) {
     *s = (aq_subject){.args = args, .model = model, .opened_ns = aq_clock_ns()};
     const char *weights = aq_arg_text(args, AQ_OPT_WEIGHTS), *name;
-    int is_plan = aq_name_ends(model, ".aqp");
+    int is_plan = aq_path_ends(model, ".aqp");
     if (weights && !is_plan)
         return aq_fail(AQ_USAGE, NULL, "--weights goes with a plan (.aqp): %s is none", model);
     if (is_plan && !weights)
@@ -107,7 +107,7 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     AQ_TRY(aq_cache_folder(args, &s->arena, &s->cache));
     AQ_TRY(aq_cache_limit(&s->cache_limit));
     const char *from = is_plan ? weights : model;
-    if (aq_model_is_random(from)) {
+    if (aq_checkpoint_is_random(from)) {
         AQ_TRY(aq_arena_string(&s->arena, from, strcspn(from, ":"), &name));
         AQ_TRY(aq_config_read(&s->arena, name, &s->checkpoint.config));
     } else {

@@ -24,13 +24,13 @@ static aq_status show(void *user, uint64_t done, uint64_t all) {
 static aq_status form_of(const aq_args *a, const char *out, aq_form *form) {
     const char *said = aq_arg_text(a, AQ_OPT_TO_FORM);
     static const char *const files[] = {".safetensors", ".bin", ".pt", ".pth"};
-    *form = aq_name_ends(out, ".gguf") ? AQ_FORM_GGUF : AQ_FORM_HF;
+    *form = aq_path_ends(out, ".gguf") ? AQ_FORM_GGUF : AQ_FORM_HF;
     if (said && !aq_form_by_name(said, form))
         return aq_fail(AQ_USAGE, NULL, "--to %s: expected gguf, hf or flagai", said);
-    if (*form != AQ_FORM_GGUF && aq_name_ends(out, ".gguf"))
+    if (*form != AQ_FORM_GGUF && aq_path_ends(out, ".gguf"))
         return aq_fail(AQ_USAGE, NULL, "--to %s: a folder is written: expected its name, not %s", said, out);
     for (size_t i = 0; *form != AQ_FORM_GGUF && i < sizeof files / sizeof *files; i++)
-        if (aq_name_ends(out, files[i]))
+        if (aq_path_ends(out, files[i]))
             return aq_fail(AQ_USAGE, NULL, "%s: a folder is written, with config.json and tokenizer: expected its name", out);
     if (*form != AQ_FORM_GGUF && !strcmp(out, "-"))
         return aq_fail(AQ_USAGE, NULL, "-: a folder is written: expected its name, or --to gguf");

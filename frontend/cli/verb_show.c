@@ -165,7 +165,7 @@ aq_status aq_verb_show(const aq_args *a) {
         return aq_table_print(what, aq_arg_given(a, AQ_OPT_JSON));
     if (aq_file_kind(what) == 0 && !aq_known_model_find(what) && !strchr(what, ':') && !strchr(what, '/') && !strchr(what, '.'))
         return no_such(what);
-    if (aq_name_ends(what, ".aqp"))
+    if (aq_path_ends(what, ".aqp"))
         return aq_plan_show(a, what);
     aq_checkpoint c;
     AQ_TRY(aq_model_open(what, AQ_F32, &c));

@@ -120,9 +120,7 @@ static aq_status read_single(aq_checkpoint *c, const container *form, const char
 
 /* c->path is the file of the weights. */
 static aq_status read_file(aq_checkpoint *c) {
-    static const char end[] = ".safetensors";
-    size_t n = strlen(c->path), m = sizeof end - 1;
-    return read_single(c, n > m && strcmp(c->path + n - m, end) == 0 ? &containers[0] : &containers[1], c->path);
+    return read_single(c, aq_path_ends(c->path, ".safetensors") ? &containers[0] : &containers[1], c->path);
 }
 
 static aq_status read_weights(aq_checkpoint *c, const char *folder) {

@@ -46,20 +46,15 @@ aq_status aq_import_map(aq_checkpoint *c, const char *path, const aq_file **out)
     return AQ_OK;
 }
 
-static int ends_with(const char *path, const char *end) {
-    size_t n = strlen(path), m = strlen(end);
-    return n > m && strcmp(path + n - m, end) == 0;
-}
-
 /* The form of a file: PK is how a zip archive begins. */
 static aq_status look_inside(const char *path, form_id *out) {
     aq_file file;
     AQ_TRY(aq_import_unreadable(aq_file_map(path, &file)));
     int gguf = file.size >= 4 && memcmp(file.bytes, "GGUF", 4) == 0, zip = file.size >= 2 && memcmp(file.bytes, "PK", 2) == 0;
     aq_file_unmap(&file);
-    if (!gguf && ends_with(path, ".safetensors"))
+    if (!gguf && aq_path_ends(path, ".safetensors"))
         *out = FORM_hugging_face;
-    else if (zip || (!gguf && (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))))
+    else if (zip || (!gguf && (aq_path_ends(path, ".bin") || aq_path_ends(path, ".pt") || aq_path_ends(path, ".pth"))))
         *out = FORM_torch;
     else
         *out = FORM_gguf;
@@ -121,7 +116,7 @@ aq_status aq_config_read(aq_arena *arena, const char *path, aq_config *out) {
         const char *colon = strchr(path, ':');
         return aq_builtin_config_read(arena, path, colon ? (size_t)(colon - path) : strlen(path), out);
     }
-    if (kind == 1 && !ends_with(path, ".json"))
+    if (kind == 1 && !aq_path_ends(path, ".json"))
         return aq_gguf_config(arena, path, out);
     if (kind == 2)
         AQ_TRY(aq_import_path(arena, path, "config.json", &json));

@@ -83,6 +83,9 @@ const aq_tensor *aq_checkpoint_find(const aq_checkpoint *c, const char *house_na
  * AQ_DTYPE_NONE means bf16. Anonymous memory, freed by close; AQ_NO_MEMORY beforehand if less is free than the weights need. */
 AQ_MUST_USE aq_status aq_checkpoint_random(const char *spec, aq_dtype dtype, aq_checkpoint *out);
 
+/* Is it NAME:random[:SEED], and no file of that name? */
+int aq_checkpoint_is_random(const char *spec);
+
 /* The same without the bytes: every tensor's data is NULL and its rows are made when they are asked for (made.h): a model of any size takes
  * no memory until then. */
 AQ_MUST_USE aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out);

@@ -328,6 +328,11 @@ static aq_status open_random(aq_checkpoint *c, const char *spec, aq_dtype dtype)
     return AQ_OK;
 }
 
+int aq_checkpoint_is_random(const char *spec) {
+    const char *colon = strchr(spec, ':');
+    return colon && !strncmp(colon + 1, "random", 6) && (!colon[7] || colon[7] == ':') && aq_file_kind(spec) == 0;
+}
+
 aq_status aq_checkpoint_outline(const char *spec, aq_dtype dtype, aq_checkpoint *out) {
     aq_checkpoint c = {0};
     aq_status status = open_random(&c, spec, dtype == AQ_DTYPE_NONE ? AQ_BF16 : dtype);
