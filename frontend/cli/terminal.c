@@ -1,7 +1,10 @@
 /* terminal.c: libedit behind terminal.h. Order of a character: wait_for_byte, look (is it the beginning or the end of pasted text?), read_character.
  *
  * Pasted text: the terminal is asked to put ESC [200~ and ESC [201~ around it (bracketed paste). In between, a line end is given to libedit as
- * quoted-insert and the line end: it becomes part of the line. Lines are UTF-8, whatever the locale is called. */
+ * quoted-insert and the line end: it becomes part of the line. Lines are UTF-8, whatever the locale is called.
+ *
+ * A resized window: terminals break what stands on them anew, so the line that is typed begins as many rows above the cursor as its text takes at the
+ * new width. From there it is drawn again. */
 #define _GNU_SOURCE
 #include "frontend/cli/terminal.h"
 
@@ -16,10 +19,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <wchar.h>
 
-enum { CTRL_C = 3, CTRL_V = 22, CTRL_Z = 26, ESCAPE = 27, LONGEST_MARK = 8, MARK_MS = 100 };
+enum { CTRL_C = 3, CTRL_V = 22, CTRL_Z = 26, ESCAPE = 27, CTRL_BACKSLASH = 28, LONGEST_MARK = 8, MARK_MS = 100, TAB = 8 };
 
 struct aq_terminal {
     EditLine *line;
@@ -30,6 +34,7 @@ struct aq_terminal {
     int is_bracketed;     /* the terminal marks pasted text */
     int is_pasting, after_return;
     wchar_t quoted;       /* comes behind a quoted-insert; 0: none */
+    int has_guard;        /* a space behind the cursor, see guard */
     char held[LONGEST_MARK]; /* bytes that were looked at and are no mark */
     uint32_t n_held, at_held;
 };
@@ -42,18 +47,63 @@ static aq_terminal *terminal_of(EditLine *line) {
 
 static const char *prompt_of(EditLine *line) { return terminal_of(line)->prompt; }
 
+/* --- the window --------------------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t is_resized;
+
+static void note_resize(int signal) {
+    (void)signal;
+    is_resized = 1;
+}
+
+/* Rows between the beginning of the line and its cursor, in a window of that width. */
+static int rows_above(const aq_terminal *t, int width) {
+    const LineInfoW *l = el_wline(t->line);
+    int row = 0, column = (int)strlen(t->prompt);
+    for (const wchar_t *c = l->buffer; c < l->cursor; c++) {
+        int cells = *c == L'\t' ? TAB - column % TAB : *c < 32 || *c == 127 ? 2 : wcwidth(*c);
+        cells = cells > 0 ? cells : 0;
+        if (*c == L'\n' || column + cells > width) {
+            row++;
+            column = 0;
+        }
+        column += *c == L'\n' ? 0 : cells;
+        row += column == width;
+        column = column == width ? 0 : column;
+    }
+    return row;
+}
+
+static void draw_again(aq_terminal *t) {
+    struct winsize w;
+    is_resized = 0;
+    if (t->is_bracketed && ioctl(STDIN_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col) {
+        int above = rows_above(t, w.ws_col);
+        if (above)
+            fprintf(stderr, "\033[%dA", above);
+        fputs("\r\033[J", stderr);
+    } else {
+        fputs("\n", stderr);
+    }
+    el_resize(t->line);
+    el_set(t->line, EL_REFRESH);
+}
+
 /* --- bytes -------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Waits for a byte with SIGINT (of `kill`) let in: outside of this wait it is held back (see aq_terminal_line), so that none is lost between a
- * look at the flag and the read. 1, 0 at the end, -1 interrupted. */
-static int wait_for_byte(char *out) {
+/* Waits for a byte with SIGINT (of `kill`) and SIGWINCH let in: outside of this wait they are held back (see aq_terminal_line), so that none is lost
+ * between a look at its flag and the read. 1, 0 at the end, -1 interrupted. */
+static int wait_for_byte(aq_terminal *t, char *out) {
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     sigset_t let_in;
     sigprocmask(SIG_SETMASK, NULL, &let_in);
     sigdelset(&let_in, SIGINT);
+    sigdelset(&let_in, SIGWINCH);
     while (!aq_interrupted()) {
+        if (is_resized)
+            draw_again(t);
         if (ppoll(&in, 1, NULL, &let_in) < 0)
-            continue; /* a signal: looked at above; a resized window asks nothing of us */
+            continue; /* a signal: looked at above */
         ssize_t n = read(STDIN_FILENO, out, 1);
         if (n >= 0 || errno != EINTR)
             return n > 0;
@@ -63,7 +113,7 @@ static int wait_for_byte(char *out) {
 
 static int next_byte(aq_terminal *t, char *out) {
     if (t->at_held == t->n_held)
-        return wait_for_byte(out);
+        return wait_for_byte(t, out);
     *out = t->held[t->at_held++];
     return 1;
 }
@@ -93,13 +143,29 @@ static void ask_for_marks(const aq_terminal *t, int on) {
         fputs(on ? "\033[?2004h" : "\033[?2004l", stderr);
 }
 
-static void suspend(aq_terminal *t) {
+/* SIGTSTP, SIGQUIT: what the key would do if it were none while a line is typed. */
+static void leave_terminal(aq_terminal *t, int signal) {
     ask_for_marks(t, 0);
     el_set(t->line, EL_PREP_TERM, 0);
-    raise(SIGTSTP);
+    raise(signal);
     el_set(t->line, EL_PREP_TERM, 1);
     ask_for_marks(t, 1);
     el_set(t->line, EL_REFRESH);
+}
+
+/* At the end of a line libedit draws a character without asking where it leads to, and a line end there leaves its idea of the screen: with a space behind the
+ * cursor, for that one moment, it draws the whole. */
+static void guard(aq_terminal *t, int on) {
+    const LineInfo *l = el_line(t->line);
+    if (on == t->has_guard || (on && l->cursor != l->lastchar))
+        return;
+    t->has_guard = on;
+    if (on && el_insertstr(t->line, " ") == 0) {
+        el_cursor(t->line, -1);
+    } else if (!on) {
+        el_cursor(t->line, 1);
+        el_deletestr(t->line, 1);
+    }
 }
 
 /* A control character inside of pasted text: 1 if it becomes *out, 0 if it is passed over. */
@@ -109,12 +175,13 @@ static int pasted(aq_terminal *t, char byte, wchar_t *out) {
     if (is_second || (byte != '\n' && byte != '\r' && byte != '\t'))
         return 0;
     t->quoted = byte == '\t' ? L'\t' : L'\n';
+    guard(t, 1);
     *out = CTRL_V;
     return 1;
 }
 
-/* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. While a line is typed Ctrl-C and
- * Ctrl-Z come as characters: as signals they would come with the kernel's emptying of both queues, and what was printed or typed around
+/* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. While a line is typed Ctrl-C, Ctrl-Z and
+ * Ctrl-\ come as characters: as signals they would come with the kernel's emptying of both queues, and what was printed or typed around
  * them would be lost, and a read that poll had promised would block. (Functions bound to the keys would do; libedit leaks their names.) */
 static int read_character(EditLine *line, wchar_t *out) {
     aq_terminal *t = terminal_of(line);
@@ -125,6 +192,7 @@ static int read_character(EditLine *line, wchar_t *out) {
         t->quoted = 0;
         return 1;
     }
+    guard(t, 0);
     for (;;) {
         int got = next_byte(t, &byte);
         if (got != 1)
@@ -142,8 +210,8 @@ static int read_character(EditLine *line, wchar_t *out) {
             continue;
         }
         t->after_return = 0;
-        if (byte == CTRL_Z) {
-            suspend(t);
+        if (byte == CTRL_Z || byte == CTRL_BACKSLASH) {
+            leave_terminal(t, byte == CTRL_Z ? SIGTSTP : SIGQUIT);
             continue;
         }
         size_t n = mbrtowc(out, &byte, 1, &state);
@@ -184,8 +252,13 @@ static aq_status open_line(aq_terminal *t) {
     el_set(t->line, EL_SETTY, "-x", "+noflsh", NULL); /* while an answer is given, Ctrl-C throws away nothing that was printed or typed */
     el_set(t->line, EL_GETCFN, read_character);
     el_set(t->line, EL_HIST, history, t->history);
+    /* What is put in front of wide characters is drawn wrong by moving them: without these strings the rest of the row is written. */
+    static const char *const moving[] = {"ic", "IC", "im", "dc", "DC"};
+    for (size_t i = 0; i < sizeof moving / sizeof *moving; i++)
+        el_set(t->line, EL_SETTC, moving[i], "", NULL);
     t->is_bracketed = el_get(t->line, EL_TERMINAL, &name) == 0 && name && strcmp(name, "dumb");
     ask_for_marks(t, 1);
+    sigaction(SIGWINCH, &(struct sigaction){.sa_handler = note_resize, .sa_flags = SA_RESTART}, NULL);
     return AQ_OK;
 }
 
@@ -208,14 +281,17 @@ aq_status aq_terminal_open(const char *path, const char **out_note, aq_terminal 
 }
 
 aq_status aq_terminal_line(aq_terminal *t, const char *prompt, const char **text, size_t *n) {
-    sigset_t interrupt, old;
+    sigset_t held_back, old;
     int length = 0;
     *text = NULL;
     *n = 0;
     t->prompt = prompt;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    sigprocmask(SIG_BLOCK, &interrupt, &old);
+    sigemptyset(&held_back);
+    sigaddset(&held_back, SIGINT);
+    sigaddset(&held_back, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &held_back, &old);
+    el_resize(t->line); /* while the answer came */
+    is_resized = 0;
     el_set(t->line, EL_PREP_TERM, 1); /* before the prompt: el_gets itself does it after, and what is typed between is handled in the wrong mode */
     const char *line = el_gets(t->line, &length);
     sigprocmask(SIG_SETMASK, &old, NULL);
