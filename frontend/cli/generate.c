@@ -74,7 +74,8 @@ static aq_status prefill(const aq_generation *g, const int32_t *prompt, size_t n
     aq_status status = aq_engine_feed(g->engine, 0, prompt + same, (int64_t)(n - same), 1, logits);
     int64_t length = aq_engine_length(g->engine, 0);
     a->prefill_ns = aq_clock_ns() - start;
-    a->prefilled = (int64_t)(n - same);
+    a->reused = (int64_t)same;
+    a->prefilled = length - a->reused; /* not all if it was stopped */
     memcpy(held->ids.at + same, prompt + same, ((size_t)length - same) * sizeof *prompt);
     held->ids.n = (size_t)length;
     return status;
@@ -196,7 +197,7 @@ aq_status aq_generate(const aq_generation *g, const int32_t *prompt, size_t n, a
     aq_status status = aq_writer_open(g, (int64_t)n, context, a, &w);
     if (status == AQ_OK) {
         aq_interrupt_call(interrupt, g->engine);
-        status = prefill(g, prompt, n, held, a, &logits);
+        status = aq_interrupted() ? AQ_INTERRUPTED : prefill(g, prompt, n, held, a, &logits); /* Ctrl-C while the prompt was encoded */
         if (status == AQ_OK)
             status = decode(g, logits, held, &w);
         aq_interrupt_call(NULL, NULL);

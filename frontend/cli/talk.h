@@ -8,7 +8,7 @@
 
 /* Tokens and times of one answer, or of all. */
 typedef struct aq_tally {
-    int64_t answers, prompt, prefilled, tokens; /* prompt: tokens of the whole conversation as it was fed; prefilled of them were new */
+    int64_t answers, prompt, reused, prefilled, tokens; /* prompt: tokens of the whole conversation; of them in the cache before; fed (not all if that was stopped) */
     int64_t steps;                              /* tokens behind the first of an answer: those that decode_ns is the time of */
     int64_t prefill_ns, decode_ns;
 } aq_tally;
@@ -27,9 +27,9 @@ typedef struct aq_talk {
     int done;
 } aq_talk;
 
-/* Answers the conversation, whose last message is the user's; the answer becomes its last message. An answer that was stopped before its first
- * token, or that failed, takes the user's message back. */
-AQ_MUST_USE aq_status aq_talk_answer(aq_talk *t);
+/* Answers the conversation, whose last message is the user's; the answer becomes its last message. After one that was stopped before its first
+ * token, or that failed, the first `otherwise` messages stand as they were: those before the question, or, where it is answered again, all. */
+AQ_MUST_USE aq_status aq_talk_answer(aq_talk *t, uint32_t otherwise);
 
 /* A line that begins with '/'. */
 AQ_MUST_USE aq_status aq_talk_obey(aq_talk *t, const char *line);

@@ -17,17 +17,23 @@ static void start_anew(aq_talk *t) {
     t->prompt.place = NULL;
 }
 
-static aq_status reset(aq_talk *t, const char *rest) {
-    (void)rest;
+static void forget(aq_talk *t) {
     t->prompt.messages.n = 0;
     start_anew(t);
+}
+
+static aq_status reset(aq_talk *t, const char *rest) {
+    (void)rest;
+    forget(t);
+    aq_say(t->subject->args, 0, "the conversation starts again");
     return AQ_OK;
 }
 
 static aq_status set_system(aq_talk *t, const char *rest) {
     AQ_TRY(aq_arena_string(&t->arena, rest, strlen(rest), &t->prompt.system));
-    aq_say(t->subject->args, 0, "new system text; the conversation starts again");
-    return reset(t, rest);
+    forget(t);
+    aq_say(t->subject->args, 0, "%s; the conversation starts again", *rest ? "new system text" : "no system text");
+    return AQ_OK;
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------------------------------- */
@@ -101,7 +107,7 @@ static aq_status retry(aq_talk *t, const char *rest) {
     uint32_t before = t->prompt.messages.n;
     t->prompt.messages.n -= (uint32_t)ends_with(t, AQ_CHAT_ASSISTANT);
     if (ends_with(t, AQ_CHAT_USER))
-        return aq_talk_answer(t);
+        return aq_talk_answer(t, before);
     t->prompt.messages.n = before;
     return aq_fail(AQ_USAGE, NULL, "/retry: there is no question yet");
 }
@@ -132,7 +138,7 @@ static aq_status stats_json(const aq_talk *t) {
         const aq_tally *of = parts[i].of;
         aq_json_set_int(one, "answers", of->answers);
         aq_json_set_int(one, "prompt_tokens", of->prompt);
-        aq_json_set_int(one, "reused", of->prompt - of->prefilled);
+        aq_json_set_int(one, "reused", of->reused);
         aq_json_set_int(one, "prefilled", of->prefilled);
         aq_json_set_int(one, "tokens", of->tokens);
         cJSON_AddNumberToObject(one, "prefill_tokens_per_s", aq_rate(of->prefilled, of->prefill_ns));
@@ -153,7 +159,7 @@ static aq_status stats_json(const aq_talk *t) {
 
 static void say_tally(const aq_talk *t, const char *what, const aq_tally *of) {
     aq_say(t->subject->args, 0, "%s: %" PRId64 " tokens of conversation, %" PRId64 " of them found in the cache, %" PRId64 " fed at %.1f/s; %" PRId64 " tokens of answer at %.1f/s", what,
-           of->prompt, of->prompt - of->prefilled, of->prefilled, aq_rate(of->prefilled, of->prefill_ns), of->tokens, decode_rate(of));
+           of->prompt, of->reused, of->prefilled, aq_rate(of->prefilled, of->prefill_ns), of->tokens, decode_rate(of));
 }
 
 static aq_status stats(aq_talk *t, const char *rest) {
@@ -199,5 +205,5 @@ aq_status aq_talk_obey(aq_talk *t, const char *line) {
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strlen(commands[i].name) == n && !memcmp(commands[i].name, line, n))
             return commands[i].run(t, line + n + strspn(line + n, " \t\n"));
-    return aq_fail(AQ_USAGE, NULL, "%.*s: no such command: /help lists them", (int)(n < 40 ? n : 40), line);
+    return aq_fail(AQ_USAGE, NULL, "%.*s: no such command: /help lists them; with a space before it, it is a message", (int)(n < 40 ? n : 40), line);
 }

@@ -47,9 +47,10 @@ static aq_status say_input(aq_talk *t) {
 }
 
 static void count(aq_talk *t, const aq_answer *a) {
-    t->last = (aq_tally){1, (int64_t)t->prompt.ids.n, a->prefilled, (int64_t)a->tokens.n, a->tokens.n ? (int64_t)a->tokens.n - 1 : 0, a->prefill_ns, a->decode_ns};
+    t->last = (aq_tally){1, (int64_t)t->prompt.ids.n, a->reused, a->prefilled, (int64_t)a->tokens.n, a->tokens.n ? (int64_t)a->tokens.n - 1 : 0, a->prefill_ns, a->decode_ns};
     t->all.answers++;
     t->all.prompt += t->last.prompt;
+    t->all.reused += t->last.reused;
     t->all.prefilled += t->last.prefilled;
     t->all.tokens += t->last.tokens;
     t->all.steps += t->last.steps;
@@ -73,17 +74,17 @@ static aq_status encode(aq_talk *t) {
 }
 
 /* Why an answer ends in the middle of a sentence. */
-static void say_end(const aq_talk *t, const aq_answer *a, int kept) {
+static void say_end(const aq_talk *t, const aq_answer *a, int kept, int is_taken_back) {
     const aq_args *args = t->subject->args;
     if (a->reason == AQ_STOP_INTERRUPTED)
-        aq_say(args, 0, kept ? "(stopped)" : "(stopped before the answer began: the question is taken back)");
+        aq_say(args, 0, kept ? "(stopped)" : is_taken_back ? "(stopped before the answer began: the question is taken back)" : "(stopped before the answer began: all stays as it was)");
     else if (a->reason == AQ_STOP_LENGTH && !t->json && (int64_t)a->tokens.n < t->max_new)
         aq_say(args, 0, "(the answer is cut: the context of %" PRId64 " positions is full)", t->context);
     else if (a->reason == AQ_STOP_LENGTH && !t->json)
         aq_say(args, 0, "(the answer is cut after %" PRId64 " tokens: -n)", t->max_new);
 }
 
-static aq_status finish(aq_talk *t, const aq_answer *a, int *out_keep) {
+static aq_status finish(aq_talk *t, const aq_answer *a, uint32_t otherwise, int *out_keep) {
     if (t->json)
         answer_json(t, a);
     else { /* now, before anything goes to standard error */
@@ -92,11 +93,11 @@ static aq_status finish(aq_talk *t, const aq_answer *a, int *out_keep) {
     }
     count(t, a);
     *out_keep = a->tokens.n || a->reason != AQ_STOP_INTERRUPTED;
-    say_end(t, a, *out_keep);
+    say_end(t, a, *out_keep, otherwise < t->prompt.messages.n);
     return *out_keep ? aq_prompt_add(&t->prompt, AQ_CHAT_ASSISTANT, a->text ? a->text : "", a->n_text) : AQ_OK;
 }
 
-aq_status aq_talk_answer(aq_talk *t) {
+aq_status aq_talk_answer(aq_talk *t, uint32_t otherwise) {
     aq_answer a = {0};
     int keep = 0;
     aq_status status;
@@ -116,10 +117,10 @@ aq_status aq_talk_answer(aq_talk *t) {
                              .drop_space = t->prompt.drop_space,
                              .emit = t->json ? NULL : emit};
     AQ_TRY_GOTO(status, close, aq_generate(&g, t->prompt.ids.at, t->prompt.ids.n, &t->held, &a));
-    status = finish(t, &a, &keep);
+    status = finish(t, &a, otherwise, &keep);
 close:
     if (!keep)
-        t->prompt.messages.n--;
+        t->prompt.messages.n = otherwise; /* what a new answer would have stood in the place of is there still */
     aq_interrupt_forget();
     aq_answer_close(&a);
     return status;
@@ -130,8 +131,9 @@ close:
 static aq_status say(aq_talk *t, const char *text, size_t n) {
     if (!strcmp(t->prompt.template.name, "none"))
         t->prompt.messages.n = 0; /* no conversation: every message is completed on its own */
+    uint32_t before = t->prompt.messages.n;
     AQ_TRY(aq_prompt_add(&t->prompt, AQ_CHAT_USER, text, n));
-    return aq_talk_answer(t);
+    return aq_talk_answer(t, before);
 }
 
 /* Every message is answered or obeyed. What goes wrong in a turn is told and does not end the conversation, but for lost memory or output. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test_chat.py: conversations from outside, through pipes and on a pseudo-terminal. Waits for texts, never for times: the machine may be busy.
 AQ_PROGRAM names the program."""
-import json, os, pty, select, signal, stat, subprocess, sys, tempfile, unittest
+import fcntl, json, os, pty, re, select, signal, stat, struct, subprocess, sys, tempfile, termios, unicodedata, unittest
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 MICRO = "tests/data/micro_gguf.bin"
@@ -92,6 +92,21 @@ class Piped(Case):
         self.assertEqual(r.returncode, 0)
         self.assertEqual(r.stderr.count(b"aquila: error: "), 5, r.stderr)
 
+    def test_a_new_answer_that_fails_leaves_the_old_one(self):
+        said = [{"role": "user", "content": "long " * 100}, {"role": "assistant", "content": "old"}]
+        at, out, t = self.path("m.json", said), self.path("out.json"), self.path("t")
+        os.mkdir(t)
+        make_tokenizer(t)
+        r = run("chat", "tiny:random", "--tokenizer", t, "--target", "ref", "--template", "vicuna", "--context", "64", "--messages", at, stdin=f"/retry\n/save {out}\n")
+        self.assertIn(b"aquila: error: ", r.stderr)
+        with open(out) as f:
+            self.assertEqual(json.load(f), said)
+
+    def test_commands_say_what_they_did(self):
+        r = run("chat", MICRO, "-n", "0", "--template", "chatml", stdin="/reset\n/system x\n/system\n/usr/bin\n")
+        self.assertEqual(r.stderr.decode().splitlines(), ["the conversation starts again", "new system text; the conversation starts again", "no system text; the conversation starts again",
+                                                          "aquila: error: /usr/bin: no such command: /help lists them; with a space before it, it is a message"])
+
     def test_a_full_context_is_told_once(self):
         lines = "".join(f"message number {i}, long enough to fill some of it\n" for i in range(12)) + "/stats\n"
         t = self.path("t")
@@ -140,6 +155,85 @@ class Names(Case):
         self.assertEqual(fed("--messages", m, "--template", "aquila")["model_input"], S + "###Human: a###Assistant: b</s>Human: c###Assistant:")
         r = run("run", MICRO, "hi", "-n", "0", "--template", "aquila", "--instruction", "x")
         self.assertEqual((r.returncode, b"no place for an instruction" in r.stderr), (2, True))
+
+
+class Screen:
+    """What a terminal of that width shows of a program's output, in as many rows as it takes. A wide character takes two cells, the second empty."""
+
+    def __init__(self, width):
+        self.width, self.rows, self.y, self.x = width, [[]], 0, 0
+
+    def put(self, c):
+        n = 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        if self.x + n > self.width:      # only now: a row may be full
+            self.down()
+            self.x = 0
+        row = self.rows[self.y]
+        row += [" "] * (self.x + n - len(row))
+        row[self.x:self.x + n] = [c] + [""] * (n - 1)
+        self.x += n
+
+    def down(self):
+        self.y += 1
+        self.rows += [[] for _ in range(self.y + 1 - len(self.rows))]
+
+    def command(self, numbers, letter):
+        n = int(numbers) if numbers.isdigit() else 0
+        self.x = min(self.x, self.width - 1)
+        if letter == "A":
+            self.y -= n or 1
+        elif letter == "B":
+            for _ in range(n or 1):
+                self.down()
+        elif letter in "CD":
+            self.x += (n or 1) * (1 if letter == "C" else -1)
+        elif letter == "G":
+            self.x = n - 1
+        elif letter in "JK":
+            del self.rows[self.y][self.x:]
+            if letter == "J":
+                del self.rows[self.y + 1:]
+        elif letter not in "hlm":
+            raise ValueError(f"ESC [ {numbers} {letter}")
+
+    def show(self, output):
+        for numbers, letter, c in re.findall("\033\\[([0-9;?]*)([A-Za-z@])|([^\0])", output.decode(), re.S):
+            if letter:
+                self.command(numbers, letter)
+            elif c == "\r":
+                self.x = 0
+            elif c == "\n":
+                self.down()
+            elif c == "\b":
+                self.x = min(self.x, self.width - 1) - 1
+            elif c >= " ":
+                self.put(c)
+        return self
+
+    def __str__(self):
+        return "\n".join("".join(row).rstrip() for row in self.rows)
+
+    def resize(self, width):
+        """As terminals do it: what was broken only because a row was full is broken anew."""
+        joined, place = [[]], None
+        for i, row in enumerate(self.rows):
+            if i == self.y:
+                place = len(joined) - 1, len(joined[-1]) + self.x
+            joined[-1] += row
+            if len(row) < self.width:
+                joined.append([])
+        self.__init__(width)
+        for i, row in enumerate(joined[:-1] if not joined[-1] else joined):
+            if i:
+                self.down()
+                self.x = 0
+            top = self.y
+            for c in row:
+                if c:
+                    self.put(c)
+            if i == place[0]:
+                y, x = top + place[1] // width, place[1] % width
+        self.y, self.x = y, x
 
 
 class Terminal(Case):
@@ -276,6 +370,72 @@ class Terminal(Case):
         self.assertIn(b"6 messages, ", self.wait(b"all answers"))
         self.wait(b"/s\r\n")
         self.leave()
+
+    def test_a_stopped_prompt_counts_what_was_fed(self):
+        t = self.path("t")
+        os.mkdir(t)
+        make_tokenizer(t)
+        self.open("tiny:random", "--tokenizer", t, "--template", "vicuna", "-n", "1", "--context", "16000", "--history", "none")
+        self.wait(b"> ")
+        for i in range(3):
+            self.type("some " * 500 + "\n")
+            self.wait(b"some \r\n")
+            os.kill(self.child, signal.SIGINT)      # while it is encoded or fed, or a moment too late
+            self.wait(b"\r\n> ")
+            self.type("/stats\n")
+            out = self.wait(b"all answers").decode()
+            held, found, fed = (int(re.search(x, out)[1]) for x in (r"holds (\d+) of", r"(\d+) of them found", r"(\d+)\s+fed"))
+            self.assertGreaterEqual(held, found + fed, out)
+            self.wait(b"> ")
+        self.leave()
+
+    def window(self, width):
+        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+
+    def line(self, screen, keys, mark):
+        """The last rows of the screen, behind "> ", once these keys and, at the end of the line, `mark` are drawn."""
+        self.type(keys + b"\x05" + mark)
+        return str(screen.show(self.wait(mark))).rpartition("> ")[2].rstrip("\n")
+
+    def test_what_is_typed_is_drawn_as_it_is(self):
+        code = "def f(x):\n\treturn x + 1\n\nprint(f(1))"
+        shown = code.replace("\t", 8 * " ")
+        wide = 19 * "中" + "x，" + 9 * "文"
+        self.open(MICRO, "--template", "chatml", "-n", "0", "--history", "none")
+        self.window(40)
+        screen = Screen(40).show(self.wait(b"> "))
+        self.assertEqual(self.line(screen, PASTE + code.encode() + PASTED, b"Q"), shown + "Q")                   # pasted line ends
+        self.assertEqual(self.line(screen, b"\b\033[D\033[DW", b"U"), shown[:-2] + "W" + shown[-2:] + "U")       # edited behind one
+        self.assertEqual(self.line(screen, b"\x01Y", b"Z"), "Y" + shown[:-2] + "W" + shown[-2:] + "UZ")           # and in front of all
+        self.assertEqual(self.line(screen, b"\x15", b"X"), "X")                                                  # nothing of it is left over
+        self.line(screen, b"\b" + wide.encode(), b"V")
+        self.assertEqual(self.line(screen, b"\x01BEGIN ", b"T").replace("\n", ""), "BEGIN " + wide + "VT")       # in front of wide characters
+        self.leave("\x15/exit\n")
+
+    def test_a_resized_window(self):
+        text = "The quick brown fox jumps over the lazy dog, and then the dog jumps over the fox."
+        self.open(MICRO, "--template", "chatml", "-n", "0", "--history", "none")
+        self.window(60)
+        screen = Screen(60).show(self.wait(b"> "))
+        self.line(screen, text.encode(), b"V")
+        text += "V"
+        for width, mark in ((40, "W"), (100, "X"), (60, "Y"), (30, "Z")):
+            screen.resize(width)
+            self.window(width)
+            screen.show(self.wait(b"\033[J"))
+            self.line(screen, b"", mark.encode())
+            text += mark
+            rows = ("> " + text)[:width], *(("> " + text)[i:i + width] for i in range(width, len(text) + 2, width))
+            self.assertEqual(str(screen).rpartition("commands\n")[2], "\n".join(r.rstrip() for r in rows))
+        self.leave("\x15/exit\n")
+
+    def test_the_key_that_ends_the_program(self):
+        self.open(MICRO, "--template", "chatml", "-n", "0", "--history", "none")
+        self.wait(b"> ")
+        self.type("half a line\x1c")
+        self.wait()
+        self.assertEqual(os.WTERMSIG(os.waitpid(self.child, 0)[1]), signal.SIGQUIT)
+        self.child = 0
 
     def test_a_text_does_not_command_the_terminal(self):
         self.open(MICRO, "--template", "chatml", "--system", "a\033[31m\rb\u009b2Jc\x7f\t你", "-n", "0")
