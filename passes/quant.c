@@ -59,7 +59,7 @@ static aq_status open_matmul(quant *q, aq_id node) {
     aq_id out, in[2] = {x, w};
     AQ_TRY(aq_rebuild_add(&q->r, AQ_OP_dot, in, 2, &spec, 1, node, &out));
     m->values.at[out].name = m->values.at[old].name;
-    m->values.at[out].origin = m->values.at[old].origin ? m->values.at[old].origin : old;
+    m->values.at[out].origin = m->values.at[old].origin;
     return aq_rebuild_replace(&q->r, old, out);
 }
 

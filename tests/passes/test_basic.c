@@ -107,6 +107,20 @@ static void is_stable(const aq_module *m, const char *story) {
     aq_arena_close(&a);
 }
 
+/* A region is given each value once, and numbers stand inside: whatever a pass made of what was given. */
+static void regions_are_given_values_once(const aq_module *m, const char *story, int seed) {
+    for (aq_id id = 1; id < m->nodes.n; id++) {
+        const aq_node *n = &m->nodes.at[id];
+        for (int i = 0; n->op == AQ_OP_fused && i < n->n_in; i++) {
+            int twice = m->values.at[aq_node_in(m, n)[i]].kind == AQ_VALUE_CONST;
+            for (int k = 0; k < i; k++)
+                twice |= aq_node_in(m, n)[k] == aq_node_in(m, n)[i];
+            if (twice)
+                fail_msg("random module %d after %s: a region is given a number, or a value twice", seed, story);
+        }
+    }
+}
+
 static void random_modules_keep_their_meaning(void **state) {
     (void)state;
     static const char *const lists[] = {"expand", "canon", "cse", "dce"};
@@ -124,6 +138,7 @@ static void random_modules_keep_their_meaning(void **state) {
             if (aq_verify_module(&m) != AQ_OK)
                 fail_msg("random module %d after %s: %s", (int)seed, lists[i], aq_error());
             is_stable(&m, lists[i]);
+            regions_are_given_values_once(&m, lists[i], (int)seed);
         }
         aq_module_close(&m);
         aq_arena_close(&a);

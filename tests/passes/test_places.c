@@ -121,6 +121,29 @@ static void one_storage_for_each(void **state) {
             }
 }
 
+/* Only matrices lie in panels: a row of weights, a table of three axes or a matrix that grows with a symbol stays, whatever a dot does with it. */
+static void only_matrices_lie_in_panels(void **state) {
+    (void)state;
+    static const struct {
+        const char *weight, *graph;
+        int panel;
+    } cases[] = {{"f32[64]", "graph g(%x: f32[T, 64]) -> f32[T] { return dot %x, @m {spec=\"tk,k->t\"} }", 0},
+                 {"f32[8, 64]", "graph g(%x: f32[T, 64]) -> f32[T, 8] { return dot %x, @m {spec=\"tk,nk->tn\"} }", 1},
+                 {"f32[2, 8, 64]", "graph g(%x: f32[T, 64]) -> f32[T, 2, 8] { return dot %x, @m {spec=\"tk,hnk->thn\"} }", 0},
+                 {"f32[O, 64]", "graph g(%x: f32[T, 64]) -> f32[T, O] { return dot %x, @m {spec=\"tk,nk->tn\"} }", 0},
+                 {"f32[64, O]", "graph g(%x: f32[T, O]) -> f32[T, 64] { return dot %x, @m {spec=\"tk,nk->tn\"} }", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        aq_module m;
+        char text[400];
+        snprintf(text, sizeof text, "model m { sym T in 1..64 sym O in 1..64 weight @m: %s\n%s }", cases[i].weight, cases[i].graph);
+        read_text(text, &m);
+        CHECK(aq_pipeline_run(&m, &on_cpu, TO_FUSE ",layout", NULL, NULL, NULL, NULL, NULL));
+        if (layout_of(&m, "m") != (cases[i].panel ? AQ_LAYOUT_PANEL : AQ_LAYOUT_ROWS))
+            fail_msg("%s lies in layout %d", cases[i].weight, (int)layout_of(&m, "m"));
+        aq_module_close(&m);
+    }
+}
+
 /* --- buffers ------------------------------------------------------------------------------------------------------------------------------ */
 
 /* A life by its own count: from where the value is made to the last node that reads it or a view of it. */
@@ -233,7 +256,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_of_old_versions_come_first),  cmocka_unit_test(a_circle_is_refused), cmocka_unit_test(one_storage_for_each),
         cmocka_unit_test(values_alive_together_never_overlap), cmocka_unit_test(room_is_used_again),  cmocka_unit_test(a_size_with_two_symbols_is_refused),
-        cmocka_unit_test(a_long_chain_of_readers),
+        cmocka_unit_test(a_long_chain_of_readers), cmocka_unit_test(only_matrices_lie_in_panels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

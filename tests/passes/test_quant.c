@@ -57,6 +57,34 @@ static void ranks(void **state) {
     }
 }
 
+/* A dot stands for the matmul that it was, or for what that stood for: so a wrong value is found in the text that it came from. */
+static void dots_know_what_they_were(void **state) {
+    (void)state;
+    for (int target = 0; target < 2; target++)
+        for (int of_old = 0; of_old < 2; of_old++) {
+            aq_module m;
+            aq_id matmul[4], n = 0, found = 0;
+            read_graph(projections, &m);
+            for (aq_id i = 1; i < m.nodes.n; i++)
+                if (m.nodes.at[i].op == AQ_OP_matmul) {
+                    aq_id out = m.nodes.at[i].out;
+                    assert_in_range(n, 0, 3);
+                    if (of_old) /* a pass before may have said what it stands for */
+                        m.values.at[out].origin = m.bodies.at[m.graphs.at[0]].params.at[0];
+                    matmul[n++] = m.values.at[out].origin;
+                }
+            CHECK(aq_pipeline_run(&m, target ? &on_cpu : &on_ref, "expand,canon,quant", NULL, NULL, NULL, NULL, NULL));
+            for (aq_id i = 1; i < m.nodes.n; i++)
+                for (aq_id k = 0; m.nodes.at[i].op == AQ_OP_dot && k < n; k++)
+                    if (m.values.at[m.nodes.at[i].out].origin == matmul[k]) {
+                        found++;
+                        break;
+                    }
+            assert_true(n == 4 && found == 4);
+            aq_module_close(&m);
+        }
+}
+
 /* Relative L2 of the first result after quant against before, on ref. */
 static double error_of(const aq_pass_options *o, aq_dtype weight, uint64_t seed) {
     aq_module before, after;
@@ -115,6 +143,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goldens),
         cmocka_unit_test(ranks),
+        cmocka_unit_test(dots_know_what_they_were),
         cmocka_unit_test(how_much_it_rounds),
         cmocka_unit_test(a_weight_without_a_type_is_refused),
     };
