@@ -9,18 +9,22 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* iq4_nl: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, 128 more so that they are bytes without a sign. */
+static const uint8_t uneven[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
 static const aq_block blocks[AQ_DTYPE_COUNT] = {
-    /*            zero signed halves steps              steps_at d_at m_at   at outer stride inner div mod mul bits up */
-    [AQ_Q4_0] = {8, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}},
-    [AQ_Q4_1] = {0, 0, 1, AQ_STEPS_NONE, 0, 0, 2, {{4, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}},
-    [AQ_Q5_0] = {16, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{6, 5, 0, 16, 4, 2, 4, 4, 0}, {2, 3, 1, 1, 0, 8, 1, 1, 4}}},
-    [AQ_Q5_1] = {0, 0, 1, AQ_STEPS_NONE, 0, 0, 2, {{8, 5, 0, 16, 4, 2, 4, 4, 0}, {4, 3, 1, 1, 0, 8, 1, 1, 4}}},
-    [AQ_Q8_0] = {0, 1, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 32, 5, 1, 0, 8, 0}, {0}}},
-    [AQ_Q2_K] = {0, 0, 2, AQ_STEPS_NIBBLES, 0, 80, 82, {{16, 7, 32, 32, 5, 4, 2, 2, 0}, {0}}},
-    [AQ_Q3_K] = {4, 0, 2, AQ_STEPS_SIX, 96, 108, -1, {{32, 7, 32, 32, 5, 4, 2, 2, 0}, {0, 8, 0, 32, 5, 8, 1, 1, 2}}},
-    [AQ_Q4_K] = {0, 0, 1, AQ_STEPS_SIX_MIN, 4, 0, 2, {{16, 6, 32, 32, 5, 2, 4, 4, 0}, {0}}},
-    [AQ_Q5_K] = {0, 0, 1, AQ_STEPS_SIX_MIN, 4, 0, 2, {{48, 6, 32, 32, 5, 2, 4, 4, 0}, {16, 8, 0, 32, 5, 8, 1, 1, 4}}},
-    [AQ_Q6_K] = {32, 0, 2, AQ_STEPS_BYTES, 192, 208, -1, {{0, 7, 64, 64, 6, 2, 4, 4, 0}, {128, 7, 32, 32, 5, 4, 2, 2, 4}}},
+    /*            zero signed halves steps              steps_at d_at m_at   at outer stride inner div mod mul bits up; levels */
+    [AQ_Q4_0] = {8, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}, NULL},
+    [AQ_Q4_1] = {0, 0, 1, AQ_STEPS_NONE, 0, 0, 2, {{4, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}, NULL},
+    [AQ_Q5_0] = {16, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{6, 5, 0, 16, 4, 2, 4, 4, 0}, {2, 3, 1, 1, 0, 8, 1, 1, 4}}, NULL},
+    [AQ_Q5_1] = {0, 0, 1, AQ_STEPS_NONE, 0, 0, 2, {{8, 5, 0, 16, 4, 2, 4, 4, 0}, {4, 3, 1, 1, 0, 8, 1, 1, 4}}, NULL},
+    [AQ_Q8_0] = {0, 1, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 32, 5, 1, 0, 8, 0}, {0}}, NULL},
+    [AQ_Q2_K] = {0, 0, 2, AQ_STEPS_NIBBLES, 0, 80, 82, {{16, 7, 32, 32, 5, 4, 2, 2, 0}, {0}}, NULL},
+    [AQ_Q3_K] = {4, 0, 2, AQ_STEPS_SIX, 96, 108, -1, {{32, 7, 32, 32, 5, 4, 2, 2, 0}, {0, 8, 0, 32, 5, 8, 1, 1, 2}}, NULL},
+    [AQ_Q4_K] = {0, 0, 1, AQ_STEPS_SIX_MIN, 4, 0, 2, {{16, 6, 32, 32, 5, 2, 4, 4, 0}, {0}}, NULL},
+    [AQ_Q5_K] = {0, 0, 1, AQ_STEPS_SIX_MIN, 4, 0, 2, {{48, 6, 32, 32, 5, 2, 4, 4, 0}, {16, 8, 0, 32, 5, 8, 1, 1, 4}}, NULL},
+    [AQ_Q6_K] = {32, 0, 2, AQ_STEPS_BYTES, 192, 208, -1, {{0, 7, 64, 64, 6, 2, 4, 4, 0}, {128, 7, 32, 32, 5, 4, 2, 2, 4}}, NULL},
+    [AQ_IQ4_NL] = {128, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}, uneven},
 };
 
 const aq_block *aq_block_of(aq_dtype t) {
@@ -41,6 +45,7 @@ const aq_block *aq_block_of(aq_dtype t) {
     case AQ_Q4_K: f(AQ_Q4_K, __VA_ARGS__); break;                                                                                           \
     case AQ_Q5_K: f(AQ_Q5_K, __VA_ARGS__); break;                                                                                           \
     case AQ_Q6_K: f(AQ_Q6_K, __VA_ARGS__); break;                                                                                           \
+    case AQ_IQ4_NL: f(AQ_IQ4_NL, __VA_ARGS__); break;                                                                                       \
     default: assert(!"a weight block type without a rule");                                                                                 \
     }
 
@@ -180,7 +185,7 @@ INLINE void open_group(aq_dtype t, const unsigned char *p, int group, int16_t *q
     int8_t step[16];
     codes(t, p, group, code);
     for (int i = 0; i < AQ_GROUP; i++)
-        q[i] = (int16_t)(b->is_signed ? (int8_t)code[i] : code[i] - b->zero);
+        q[i] = (int16_t)aq_block_number(b, code[i]);
     float d0 = half_at(p + b->d_at), m0 = b->m_at < 0 ? 0 : half_at(p + b->m_at);
     if (b->steps)
         steps(t, p, step, minus);

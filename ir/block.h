@@ -2,8 +2,8 @@
  * block.c reads it, panel.c packs by it.
  *
  * Every weight block is a run of groups of 32 elements (one group, or the eight of a K type). Element k has an unsigned code (q8_0: a
- * signed one), put together from one or two bit fields, and stands for (code - zero) * d + m. d and m belong to a group or to each half of
- * it. Types with `steps` have them as (f16 of the block) * (small integer of the half), exact in f32: 11 bits times at most 8. */
+ * signed one), put together from one or two bit fields, and stands for (code - zero) * d + m; in types with levels level[code] takes the
+ * code's place. d and m belong to a group or to each half of it. Types with `steps` have them as (f16 of the block) * (small integer of the half), exact in f32: 11 bits times at most 8. */
 #ifndef AQ_IR_BLOCK_H
 #define AQ_IR_BLOCK_H
 
@@ -31,10 +31,14 @@ typedef struct aq_block {
     uint8_t steps_at;   /* byte offsets in the block */
     int16_t d_at, m_at; /* m_at -1: no m. With steps m is MINUS the product */
     aq_field field[2];  /* the second may have no bits */
+    const uint8_t *level; /* NULL, or what each of sixteen codes stands for */
 } aq_block;
 
 /* For WEIGHT types only. */
 const aq_block *aq_block_of(aq_dtype t);
+
+/* Code less zero. */
+static inline int aq_block_number(const aq_block *b, uint8_t code) { return b->is_signed ? (int8_t)code : (b->level ? b->level[code] : code) - b->zero; }
 
 /* The sum of q * step * (16-bit integer) over a group may leave 32 bits: 32 * 32 * 128 * 32767. That of a half never does: 2147418112. */
 static inline int aq_block_sums_halves(const aq_block *b) { return b->steps == AQ_STEPS_BYTES; }
@@ -76,5 +80,7 @@ double aq_wide_get(aq_dtype t, const unsigned char *block, int r, int e);
 
 /* encode_k.c: the types with steps. n elements, a multiple of 256. */
 void aq_block_encode(aq_dtype t, const float *x, size_t n, unsigned char *p);
+/* encode_levels.c: the types with levels. n elements, a multiple of the block. */
+void aq_block_encode_levels(aq_dtype t, const float *x, size_t n, unsigned char *p);
 
 #endif

@@ -1,4 +1,4 @@
-/* encode.c: rounds f32 to every type but those with steps (encode_k.c). Plain types element by element; a block's range by lanes, then loops
+/* encode.c: rounds f32 to every type but those with steps (encode_k.c) or levels (encode_levels.c). Plain types element by element; a block's range by lanes, then loops
  * that the compiler makes vectors of: at most 2 ns an element of a block type (with AVX2), which is no more than reading it from a disk.
  * No NaN and nothing beyond a type's range reaches a conversion to an integer: what that gives is not defined.
  * Dropped: roundf and llrintf, calls that no loop around them can be made a vector of (6 to 9 ns an element). */
@@ -167,6 +167,10 @@ void aq_dtype_encode_f32(aq_dtype t, const float *src, size_t n, void *dst) {
     const aq_dtype_info *row = aq_dtype_of(t);
     assert(n % row->block == 0);
     unsigned char *p = dst;
+    if (row->kind == AQ_KIND_WEIGHT && aq_block_of(t)->level) {
+        aq_block_encode_levels(t, src, n, p);
+        return;
+    }
     if (row->block == AQ_SUPER) {
         aq_block_encode(t, src, n, p);
         return;

@@ -1,7 +1,7 @@
 /* panel.c: weight blocks in panels of 16 rows: which bytes a row's block becomes (layout.def draws them).
  *
  * The scales stay what the file has, halves and small integers: multiplied out they are exact in f32 only, and would cost 2 bits a weight.
- * Cost: 30 to 40 ns a group of a K type, 5 ns of q4_0, q4_1, q8_0, which go a 32-bit word at a time. */
+ * Cost: 30 to 40 ns a group of a K type, 5 ns of nibbles (q4_0, q4_1, iq4_nl) and q8_0, which go a 32-bit word at a time. */
 #include "ir/block.h"
 #include "ir/layout.h"
 
@@ -98,17 +98,18 @@ static void put_block(aq_dtype t, const aq_block *b, const aq_panel *layout, con
         memcpy(to + l.m_at + 2 * r, p + b->m_at, 2);
     if (b->steps)
         put_steps(t, &l, p, r, to);
-    if (t == AQ_Q4_0 || t == AQ_Q4_1) {
-        put_nibbles(p + b->field[0].at, r, to);
-        return;
-    }
-    if (t == AQ_Q8_0) {
+    if (b->field[0].bits == 8) {
         put_codes(b, p + b->field[0].at, r, to);
         return;
     }
     for (int g = 0; g < (int)l.elements / AQ_GROUP; g++) {
+        unsigned char *group = to + l.codes_at + g * l.codes_step;
+        if (b->field[0].inner == 16 && !b->field[1].bits) {
+            put_nibbles(p + b->field[0].at + g * b->field[0].stride, r, group);
+            continue;
+        }
         aq_block_codes(t, p, g, code);
-        put_codes(b, code, r, to + l.codes_at + g * l.codes_step);
+        put_codes(b, code, r, group);
     }
 }
 
@@ -142,7 +143,7 @@ static opened open_element(aq_dtype t, const unsigned char *block, int r, int e)
         if (bits)
             code |= (int)(word(group + l.field_at[i] + (n * bits / 8 * R + r) * 4) >> (8 * (e % 4) + bits * (n % (8 / bits))) & ((1u << bits) - 1)) << b->field[i].up;
     }
-    opened o = {b->is_signed ? (signed char)code : code - b->zero, 1, half(block + l.d_at + 2 * r), l.m_at < 0 ? 0 : half(block + l.m_at + 2 * r)};
+    opened o = {aq_block_number(b, (uint8_t)code), 1, half(block + l.d_at + 2 * r), l.m_at < 0 ? 0 : half(block + l.m_at + 2 * r)};
     steps = block + l.steps_at + e / (AQ_GROUP / b->halves) * l.steps_step + r;
     if (b->steps) {
         o.step = b->steps == AQ_STEPS_NIBBLES ? *steps & 15 : (signed char)*steps;

@@ -37,6 +37,11 @@ typedef struct block_scale {
 } block_scale;
 block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_place *p, val j, int lanes);
 
+/* Bytes below 16 (<16 x i8> or <64 x i8>) become the levels they choose. */
+val aq_emit_levels(emitter *e, const uint8_t *level, val bytes);
+/* A call of two vectors of 64 bytes where the processor has only those of 32. */
+val aq_emit_by_halves(emitter *e, const char *name, val a, val b);
+
 /* A store of panel blocks into a wide buffer (emit_wide.c). */
 void aq_emit_open_store(emitter *e, const aq_stmt *s);
 

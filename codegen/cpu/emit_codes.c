@@ -66,7 +66,33 @@ static val join(emitter *e, val a, val b) {
     return a ? e->l->BuildOr(e->b, a, b, "") : b;
 }
 
+val aq_emit_levels(emitter *e, const uint8_t *level, val bytes) {
+    int n = lanes_of(e, bytes);
+    val k[64];
+    for (int i = 0; i < n; i++) /* each sixteen bytes choose among sixteen of their own */
+        k[i] = e->l->ConstInt(e->i8, level[i % 16], 0);
+    val args[2] = {e->l->ConstVector(k, (unsigned)n), bytes};
+    if (n == 64 && !e->target->has_avx512)
+        return aq_emit_by_halves(e, "llvm.x86.avx2.pshuf.b", args[0], args[1]);
+    return aq_emit_intrinsic(e, n == 64 ? "llvm.x86.avx512.pshuf.b.512" : "llvm.x86.ssse3.pshuf.b.128", NULL, 0, args, 2);
+}
+
+/* At most 16 codes as i32, or one. */
+static val leveled(emitter *e, const block_form *f, val q) {
+    int n = lanes_of(e, q);
+    val k[16], bytes = e->l->BuildTrunc(e->b, q, wide(e, e->i8, n), ""), none = e->l->GetPoison(wide(e, e->i8, n ? n : 16));
+    for (int i = 0; i < 16; i++)
+        k[i] = k32(e, i % (n ? n : 16));
+    bytes = n ? e->l->BuildShuffleVector(e->b, bytes, none, e->l->ConstVector(k, 16), "") : e->l->BuildInsertElement(e->b, none, bytes, k64(e, 0), "");
+    bytes = aq_emit_levels(e, f->rule->level, bytes);
+    bytes = n ? e->l->BuildShuffleVector(e->b, bytes, e->l->GetPoison(wide(e, e->i8, 16)), e->l->ConstVector(k, (unsigned)n), "")
+              : e->l->BuildExtractElement(e->b, bytes, k64(e, 0), "");
+    return e->l->BuildZExt(e->b, bytes, wide(e, e->i32, n), "");
+}
+
 static val less_zero(emitter *e, const block_form *f, val q) {
+    if (f->rule->level)
+        q = leveled(e, f, q);
     if (f->rule->is_signed) { /* eight bits with their sign */
         q = e->l->BuildShl(e->b, q, aq_emit_int_like(e, q, 24), "");
         return e->l->BuildAShr(e->b, q, aq_emit_int_like(e, q, 24), "");

@@ -40,6 +40,7 @@ typedef struct dot_plan {
     int take_off;  /* .. or from every piece as it is unpacked: cheaper once more rows share it */
     int flip;      /* signed bytes become unsigned, which is 128 of `zero` */
     int widen_act; /* a8 words are widened to pairs */
+    int by_words;  /* levels less zero are chosen by the 16-bit words that codes stand in */
 } dot_plan;
 
 dot_plan aq_emit_dot_plan(const emitter *e, const side *w, const side *a);

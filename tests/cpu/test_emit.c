@@ -50,11 +50,11 @@ static void row_dots(void **state) {
              8, 1e-6);
 }
 
-static const char *const all_weights[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"};
+static const char *const all_weights[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl"};
 enum { N_WEIGHTS = sizeof all_weights / sizeof *all_weights };
 
 /* An extent of several groups. */
-static int several(const char *weight) { return weight[3] == 'k' ? 256 : 96; }
+static int several(const char *weight) { return aq_dtype_of(aq_dtype_by_name(weight, strlen(weight)))->block == 256 ? 256 : 96; }
 
 static void block_dot(const char *weight, const char *layout, const char *act, const char *lanes, int t) {
     char text[1024];

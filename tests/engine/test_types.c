@@ -24,7 +24,7 @@ static const struct {
 } activations[] = {{"f32", 3e-3}, {"int16", 3e-3}, {"bf16", 2e-2}, {"int8", 5e-2}};
 enum { ACTIVATIONS = sizeof activations / sizeof *activations };
 
-static const char *const types[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q6_k", "q5_k", "q3_k", "q2_k"};
+static const char *const types[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "q4_k", "q6_k", "q5_k", "q3_k", "q2_k"};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* Prompt at once, then a token: both kinds of variants. */
@@ -64,7 +64,7 @@ static void every_combination(void **state) {
     for (int t = 0; t < TYPES; t++)
         for (int a = 0; a < ACTIVATIONS; a++)
             for (int stored = 0; stored < 2; stored++)
-                if (getenv("AQ_TEST_ALL") || (t < 10 && a == (t + 2) % ACTIVATIONS && stored == (t / 2 + t) % 2))
+                if (getenv("AQ_TEST_ALL") || (t < 11 && a == (t + 2) % ACTIVATIONS && stored == (t / 2 + t) % 2))
                     compare(types[t], a, stored);
 }
 
@@ -78,7 +78,7 @@ static void refused(const char *type, const char *how, aq_status wanted, const c
 
 static void refusals_say_what_to_use(void **state) {
     (void)state;
-    refused("q4_k", NULL, AQ_REFUSED, "rows of 64 elements cannot be q4_k: expected a multiple of 256 (q4_0, q4_1, q8_0, q5_0, q5_1 take multiples of 32)");
+    refused("q4_k", NULL, AQ_REFUSED, "rows of 64 elements cannot be q4_k: expected a multiple of 256 (q4_0, q4_1, q8_0, q5_0, q5_1, iq4_nl take multiples of 32)");
     refused("i8", NULL, AQ_USAGE, "weights type i8: expected as-stored, f32, bf16");
     refused("a16", NULL, AQ_USAGE, "weights type a16: expected as-stored");
     refused("none", NULL, AQ_USAGE, "weights type none: expected as-stored");

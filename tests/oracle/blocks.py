@@ -2,12 +2,12 @@
 """blocks.py: makes tests/data/blocks.bin, what the gguf package says of block types. Packages: numpy, gguf 0.17 or newer.
 
 Records, little endian: u32 kind (0 decode, 1 encode), u32 GGUF type number, u32 elements, u32 bytes, raw bytes, elements f32.
-decode: f32 = the values of the raw bytes. encode: raw = what the package's quantize makes of the f32. The types q2_k .. q6_k have decode
+decode: f32 = the values of the raw bytes. encode: raw = what the package's quantize makes of the f32. The types q2_k .. q6_k and iq4 have decode
 records only (the package cannot make them).
 
     blocks.py [FILE]
     blocks.py --errors AQUILA.so LIBGGML-BASE.so    root mean square errors on normal data beside llama.cpp's reference quantisers;
-                                                    AQUILA.so: gcc -O2 -ffp-contract=off -shared -fPIC -I. ir/{block,encode_k,dtype,status}.c
+                                                    AQUILA.so: gcc -O2 -ffp-contract=off -shared -fPIC -I. ir/{block,encode,encode_k,encode_levels,dtype,status}.c
 """
 import ctypes, os, struct, sys
 import numpy as np
@@ -27,7 +27,8 @@ def scales(n):
 
 
 # where the halves are
-HALVES = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q2_K: [80, 82], Q.Q3_K: [108], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2], Q.Q6_K: [208]}
+HALVES = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q2_K: [80, 82], Q.Q3_K: [108], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2], Q.Q6_K: [208],
+          Q.IQ4_NL: [0]}
 
 
 def random_blocks(t, n):
@@ -65,13 +66,16 @@ def main(path):
         x = inputs(8)
         record(1, Q.BF16, quantize(x, Q.BF16), x)
         record(1, Q.F16, x.astype(np.float16), x)
+        for t in (Q.IQ4_NL,):  # last: what stands before keeps its random numbers
+            raw = random_blocks(t, 24)
+            record(0, t, raw, dequantize(raw, t))
     print(path, os.path.getsize(path), "bytes, gguf", getattr(gguf, "__version__", "?"), file=sys.stderr)
 
 
 def errors(ours, theirs):
     C = ctypes
     ours, theirs = C.CDLL(ours), C.CDLL(theirs)
-    for t in (Q.Q5_0, Q.Q5_1, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K):
+    for t in (Q.Q5_0, Q.Q5_1, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL):
         x = rng.normal(0, 0.02, 256 * 4096).astype(np.float32)
         block, size = gguf.GGML_QUANT_SIZES[t]
         out = [np.zeros(x.size // block * size, np.uint8) for _ in range(2)]
