@@ -124,17 +124,18 @@ static aq_tensor *tensor_of(aq_tensor *tensors, uint32_t n, const char *house) {
     return NULL;
 }
 
+/* In place: the tensors are the checkpoint's own, and an adapter may replace all of thousands. */
 aq_status aq_lora_replace(aq_checkpoint *c, const aq_tensor *now) {
-    aq_tensor *all;
-    AQ_TRY(copy_tensors(c, 1, &all));
     if (c->config.tied && (!strcmp(now->name, "output") || !strcmp(now->name, "tok_embeddings"))) {
+        aq_tensor *all;
+        AQ_TRY(copy_tensors(c, 1, &all));
         all[c->n_tensors] = *tensor_of(all, c->n_tensors, "tok_embeddings");
         all[c->n_tensors++].name = "output";
+        c->tensors = all;
         c->config.tied = 0;
+        aq_import_sort(c);
     }
-    *tensor_of(all, c->n_tensors, now->name) = *now;
-    c->tensors = all;
-    aq_import_sort(c);
+    *(aq_tensor *)(uintptr_t)aq_checkpoint_find(c, now->name) = *now;
     return AQ_OK;
 }
 

@@ -60,10 +60,14 @@ static aq_status read_saved(aq_arena *arena, const cJSON *list, aq_lora_settings
     return AQ_OK;
 }
 
+/* The two lists are looked through for every tensor. */
+enum { MOST_ENTRIES = 4096 };
+
 static aq_status read_settings(aq_arena *arena, const cJSON *root, aq_lora_settings *s) {
     static const char *const unsupported[] = {"fan_in_fan_out", "use_dora", "bias", "lora_bias", "layer_replication",
                                               "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora",
                                               "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config", "velora_config"};
+    static const char *const lists[] = {"alpha_pattern", "modules_to_save"};
     if (!cJSON_IsObject(root))
         return aq_refuse(AQ_WHY_LORA_CONFIG, s->file, "not a JSON object: expected the settings of an adapter");
     const cJSON *type = aq_json_get(root, "peft_type"), *alpha = aq_json_get(root, "lora_alpha");
@@ -79,8 +83,11 @@ static aq_status read_settings(aq_arena *arena, const cJSON *root, aq_lora_setti
         return REFUSE_KEY(AQ_WHY_LORA_ALPHA, s, "lora_alpha", "no number up to 1e6: expected the adapter's scale times its rank");
     s->alpha = alpha->valuedouble;
     s->by_root = cJSON_IsTrue(aq_json_get(root, "use_rslora"));
-    AQ_TRY(read_alphas(arena, aq_json_get(root, "alpha_pattern"), s));
-    return read_saved(arena, aq_json_get(root, "modules_to_save"), s);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        if (cJSON_GetArraySize(aq_json_get(root, lists[i])) > MOST_ENTRIES)
+            return REFUSE_KEY(AQ_WHY_LORA_LISTS, s, lists[i], "%d entries: expected at most %d", cJSON_GetArraySize(aq_json_get(root, lists[i])), MOST_ENTRIES);
+    AQ_TRY(read_alphas(arena, aq_json_get(root, lists[0]), s));
+    return read_saved(arena, aq_json_get(root, lists[1]), s);
 }
 
 aq_status aq_lora_settings_read(aq_arena *arena, const char *file, aq_lora_settings *out) {

@@ -70,6 +70,7 @@ def make_715(d): return case(d, {})
 def make_716(d): return case(d, {WQ + "A.weight": [4, 64]})
 def make_717(d): return case(d, pair("model.layers.0.self_attn.q_proj", b=(64, 5)))
 def make_721(d): return torch_lora(d, 2)
+def make_722(d): return case(d, modules_to_save=["a"] * 4097)
 def make_718(d): return case(d, {"base_model.model.lm_head.base_layer.weight": [512, 64]})
 def make_719(d): return case(d, alpha_pattern={"layers.(0|1).self_attn.q_proj": 4})
 
