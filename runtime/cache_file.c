@@ -165,8 +165,8 @@ close:
 static aq_status every_byte(const char *path, const aq_file *f, const tail *t) {
     const aq_pack_sums *sums = (const aq_pack_sums *)(const void *)(f->bytes + f->size - sizeof *t - t->pieces * sizeof *sums);
     uint64_t at = 0, most = f->size - sizeof *t - t->pieces * sizeof *sums;
-    for (uint64_t i = 0; i < t->pieces; at = sums[i++].end)
-        if (sums[i].end < at || sums[i].end > most || aq_pack_sum_all(f->bytes + at, sums[i].end - at) != sums[i].all)
+    for (uint64_t i = 0, end; i < t->pieces; i++, at = end)
+        if ((end = sums[i].end) < at || end > most || aq_pack_sum_all(f->bytes + at, end - at) != sums[i].all)
             return aq_fail(AQ_REFUSED, path, "piece %" PRIu64 " of %" PRIu64 ": its bytes differ from those written", i, t->pieces);
     return AQ_OK;
 }

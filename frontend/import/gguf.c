@@ -182,13 +182,9 @@ aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value
         return aq_import_refuse(AQ_WHY_GGUF_NOT_STRINGS, g->path, "key", v->key.s, v->key.n, "not an array of strings");
     aq_bytes *strings;
     AQ_ALLOC(arena, strings, v->n);
-    const unsigned char *p = v->data; /* walked once already: lengths are right */
-    for (uint64_t i = 0; i < v->n; i++) {
-        uint64_t n;
-        memcpy(&n, p, 8);
-        strings[i] = (aq_bytes){(const char *)p + 8, (uint32_t)n};
-        p += 8 + n;
-    }
+    reader r = {.path = g->path, .bytes = g->file->bytes, .size = g->file->size, .at = (size_t)(v->data - g->file->bytes)};
+    for (uint64_t i = 0; i < v->n; i++) /* walked once already, but the file may have changed since */
+        AQ_TRY(take_string(&r, "a string", &strings[i]));
     *out = strings;
     *out_n = (uint32_t)v->n;
     return AQ_OK;
@@ -302,7 +298,7 @@ static aq_status read_tensors(aq_arena *arena, reader *r, uint64_t count, aq_ggu
 
 aq_status aq_gguf_read(aq_arena *arena, const char *path, const aq_file *file, aq_gguf *out) {
     reader r = {.path = path, .bytes = file->bytes, .size = file->size};
-    aq_gguf g = {.path = path};
+    aq_gguf g = {.path = path, .file = file};
     const unsigned char *magic = NULL;
     uint32_t version;
     uint64_t tensors, values;

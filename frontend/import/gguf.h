@@ -1,5 +1,6 @@
 /* gguf.h: the GGUF container, versions 2 and 3, little endian: a header, key-value metadata, tensor infos, aligned tensor data.
- * Format: github.com/ggml-org/ggml, docs/gguf.md. Strings and data point into the mapped file. */
+ * Format: github.com/ggml-org/ggml, docs/gguf.md. Strings and data point into the mapped file,
+ * which another process may write to: what was checked (a length, a count) is never read from there again. */
 #ifndef AQ_FRONTEND_IMPORT_GGUF_H
 #define AQ_FRONTEND_IMPORT_GGUF_H
 
@@ -24,6 +25,7 @@ typedef struct aq_gguf_value {
 
 typedef struct aq_gguf {
     const char *path;
+    const aq_file *file;
     const aq_gguf_value *values; /* sorted by key, no key twice */
     uint32_t n_values;
     aq_stored_list tensors;      /* in the order of the file, checked against type, size, alignment, overlap, the file's end */

@@ -50,13 +50,15 @@ static aq_status split_added(aq_arena *arena, const aq_gguf *g, aq_bytes *vocab,
         return aq_import_refuse(AQ_WHY_GGUF_TOKEN_TYPES, g->path, "key", types->key.s, types->key.n, "expected an array of %u 32-bit numbers, one for each token", n);
     aq_added_token *added = NULL;
     uint32_t count = 0;
-    int32_t type;
+    int32_t type, *copy; /* the two passes must see the same */
+    AQ_ALLOC(arena, copy, n);
+    memcpy(copy, types->data, n * sizeof *copy);
     for (uint32_t pass = 0; pass < 2; pass++) {
         if (pass)
             AQ_ALLOC(arena, added, count);
         count = 0;
         for (uint32_t i = 0; i < n; i++) {
-            memcpy(&type, types->data + (size_t)4 * i, 4);
+            type = copy[i];
             if ((type != AQ_GGUF_TOKEN_CONTROL && type != AQ_GGUF_TOKEN_USER && type != AQ_GGUF_TOKEN_UNKNOWN) || vocab[i].n == 0)
                 continue;
             if (pass)
@@ -65,7 +67,7 @@ static aq_status split_added(aq_arena *arena, const aq_gguf *g, aq_bytes *vocab,
         }
     }
     for (uint32_t i = 0; i < n; i++) {
-        memcpy(&type, types->data + (size_t)4 * i, 4);
+        type = copy[i];
         if (type == AQ_GGUF_TOKEN_CONTROL || type == AQ_GGUF_TOKEN_UNKNOWN ||
             (!out->scores && (type == AQ_GGUF_TOKEN_USER || type == AQ_GGUF_TOKEN_UNUSED)))
             vocab[i] = (aq_bytes){0};

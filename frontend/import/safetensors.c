@@ -4,6 +4,7 @@
 #include "frontend/import/internal.h"
 #include "frontend/import/json.h"
 #include "frontend/reasons.h"
+#include "ir/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,10 +116,15 @@ aq_status aq_safetensors_read(aq_arena *arena, const char *path, const aq_file *
                          (unsigned long long)n,
                        file->size);
     cJSON *root;
+    void *text; /* a copy: cJSON reads every string twice, and the file may change between */
     char place[512];
     snprintf(place, sizeof place, "%.480s:header", path);
-    AQ_TRY(aq_json_parse(place, (const char *)file->bytes + 8, (size_t)n, &root));
-    aq_status status = read_header(arena, path, root, file->bytes + 8 + n, file->size - 8 - (size_t)n, out);
+    AQ_TRY(aq_mem_alloc((size_t)n + 1, &text));
+    memcpy(text, file->bytes + 8, (size_t)n);
+    aq_status status = aq_json_parse(place, text, (size_t)n, &root);
+    aq_mem_free(text);
+    AQ_TRY(status);
+    status = read_header(arena, path, root, file->bytes + 8 + n, file->size - 8 - (size_t)n, out);
     cJSON_Delete(root);
     return status;
 }

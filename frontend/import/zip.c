@@ -97,8 +97,9 @@ static aq_status find_data(const char *path, const aq_file *f, uint64_t offset, 
     if (f->size < LOCAL || offset > f->size - LOCAL || u32(f->bytes + offset) != 0x04034b50)
         return REFUSE(AQ_WHY_ZIP_LOCAL, e, "no header at byte %llu, where the directory says: expected a whole torch archive", (unsigned long long)offset);
     const unsigned char *p = f->bytes + offset;
-    size_t names = (size_t)u16(p + 26) + u16(p + 28), left = f->size - LOCAL - (size_t)offset;
-    if (u16(p + 26) != e->name_bytes || names > left || memcmp(p + LOCAL, e->name, e->name_bytes) != 0)
+    uint16_t name = u16(p + 26);
+    size_t names = (size_t)name + u16(p + 28), left = f->size - LOCAL - (size_t)offset;
+    if (name != e->name_bytes || names > left || memcmp(p + LOCAL, e->name, e->name_bytes) != 0)
         return REFUSE(AQ_WHY_ZIP_LOCAL_NAME, e, "the header before its bytes names another: expected the same name");
     if (bytes > left - names)
         return REFUSE(AQ_WHY_ZIP_DATA, e, "%llu bytes: expected at most the %zu that follow in the file", (unsigned long long)bytes, left - names);
@@ -110,20 +111,23 @@ static aq_status find_data(const char *path, const aq_file *f, uint64_t offset, 
 /* *p moves behind the entry; end: of the directory. */
 static aq_status read_entry(const char *path, const aq_file *f, const unsigned char **p, const unsigned char *end, aq_zip_entry *e) {
     const unsigned char *c = *p;
-    if (end - c < CENTRAL || u32(c) != 0x02014b50 || end - c - CENTRAL < (ptrdiff_t)u16(c + 28) + u16(c + 30) + u16(c + 32))
+    uint16_t name = 0, extra = 0, comment = 0; /* read once: the file may change */
+    if (end - c >= CENTRAL)
+        name = u16(c + 28), extra = u16(c + 30), comment = u16(c + 32);
+    if (end - c < CENTRAL || u32(c) != 0x02014b50 || end - c - CENTRAL < (ptrdiff_t)name + extra + comment)
         return aq_refuse(AQ_WHY_ZIP_ENTRY, path, "no entry at byte %zu of the archive's directory: expected as many as its end says",
                          (size_t)(c - f->bytes));
-    *e = (aq_zip_entry){.name = (const char *)c + CENTRAL, .name_bytes = u16(c + 28)};
+    *e = (aq_zip_entry){.name = (const char *)c + CENTRAL, .name_bytes = name};
     uint64_t packed = u32(c + 20), bytes = u32(c + 24), offset = u32(c + 42);
     if (packed == UINT32_MAX || bytes == UINT32_MAX || offset == UINT32_MAX)
-        AQ_TRY(read_extra(path, e, c + CENTRAL + e->name_bytes, u16(c + 30), (uint64_t *[]){&bytes, &packed, &offset}));
+        AQ_TRY(read_extra(path, e, c + CENTRAL + name, extra, (uint64_t *[]){&bytes, &packed, &offset}));
     if (u16(c + 8) & 1)
         return REFUSE(AQ_WHY_ZIP_ENCRYPTED, e, "encrypted: expected the archive as torch.save writes it");
     if (u16(c + 10) != 0)
         return REFUSE(AQ_WHY_ZIP_COMPRESSED, e, "compressed (method %u): expected stored bytes, as torch.save writes them", u16(c + 10));
     if (packed != bytes)
         return REFUSE(AQ_WHY_ZIP_SIZES, e, "%llu bytes stored as %llu: expected the same", (unsigned long long)bytes, (unsigned long long)packed);
-    *p = c + CENTRAL + e->name_bytes + u16(c + 30) + u16(c + 32);
+    *p = c + CENTRAL + name + extra + comment;
     return find_data(path, f, offset, bytes, e);
 }
 

@@ -8,8 +8,10 @@
 #include "ir/memory.h"
 #include "tests/support/micro.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,12 +245,97 @@ static void form_adapter(void **state) {
     turn_every_bit("adapter_config", adapter_config, (unsigned char *)settings, sizeof settings - 1);
 }
 
+/* ---- files that somebody writes to while they are read: they are mapped, so what was looked at may be another thing a moment later ---- */
+
+typedef struct writer {
+    unsigned char *at;    /* n bytes, every step-th of which is now `values`[0], now the other */
+    size_t n, step;
+    unsigned char values[2];
+    atomic_int stop;
+} writer;
+
+static void *scribble(void *user) {
+    writer *w = user;
+    for (int k = 0; !atomic_load_explicit(&w->stop, memory_order_relaxed); k ^= 1)
+        for (size_t i = 0; i < w->n; i += w->step)
+            ((volatile unsigned char *)w->at)[i] = w->values[k];
+    return NULL;
+}
+
+/* Opens it again and again while somebody writes. The sanitizers' build knows nothing of the race, it sees what is read or written outside. */
+static void written_to(const char *name, open_form *open, unsigned char *bytes, size_t n, writer w, int times) {
+    pthread_t thread;
+    int good = 0;
+    long blocks = aq_mem_open_blocks();
+    assert_int_equal(pthread_create(&thread, NULL, scribble, &w), 0);
+    for (int i = 0; i < times; i++) {
+        aq_status status = open(bytes, n);
+        good += status == AQ_OK;
+        if ((status != AQ_OK && status != AQ_REFUSED) || aq_mem_open_blocks() != blocks)
+            fail_msg("%s: status %d: %s", name, status, aq_error());
+    }
+    atomic_store(&w.stop, 1);
+    pthread_join(thread, NULL);
+    print_message("%s, written to while it is read: %d of %d times whole all the same\n", name, good, times);
+}
+
+static unsigned char *put(unsigned char *to, const void *from, size_t n) {
+    memcpy(to, from, n);
+    return to + n;
+}
+
+static unsigned char *put_number(unsigned char *to, uint64_t x, size_t n) { return put(to, &x, n); }
+
+static unsigned char *put_key(unsigned char *to, const char *key, uint32_t type) {
+    to = put_number(to, strlen(key), 8);
+    return put_number(put(to, key, strlen(key)), type, 4);
+}
+
+static unsigned char *put_array(unsigned char *to, const char *key, uint32_t type, uint64_t n) {
+    return put_number(put_number(put_key(to, key, AQ_GGUF_ARRAY), type, 4), n, 8);
+}
+
+static aq_status gguf_tokenizer(const unsigned char *bytes, size_t n) {
+    aq_arena arena = {0};
+    aq_tokenizer_source source;
+    aq_gguf g;
+    const char *note;
+    aq_status status = aq_gguf_read(&arena, "f", &(aq_file){.bytes = bytes, .size = n}, &g);
+    if (status == AQ_OK)
+        status = aq_gguf_tokenizer(&arena, &g, &source, &note);
+    aq_arena_close(&arena);
+    return status;
+}
+
+/* Many tokens, so that a pass over them takes a while: their kinds, or the length of each, change between two. */
+static void a_gguf_file(void **state) {
+    (void)state;
+    enum { TOKENS = 50000 };
+    unsigned char *bytes = malloc(200 + TOKENS * 13 + 200), *to = put_number(put(bytes, "GGUF", 4), 3, 4), *tokens, *types;
+    to = put_number(put_number(to, 0, 8), 4, 8);
+    to = put(put_number(put_key(to, "tokenizer.ggml.model", AQ_GGUF_STRING), 4, 8), "gpt2", 4);
+    to = put(put_number(put_array(to, "tokenizer.ggml.merges", AQ_GGUF_STRING, 1), 3, 8), "a b", 3);
+    tokens = to = put_array(to, "tokenizer.ggml.tokens", AQ_GGUF_STRING, TOKENS);
+    for (int i = 0; i < TOKENS; i++)
+        to = put(put_number(to, 1, 8), "a", 1);
+    types = to = put_array(to, "tokenizer.ggml.token_type", AQ_GGUF_I32, TOKENS);
+    for (int i = 0; i < TOKENS; i++)
+        to = put_number(to, AQ_GGUF_TOKEN_NORMAL, 4);
+    size_t n = (size_t)(to - bytes), kinds = (size_t)(types - bytes), middle = (size_t)(tokens - bytes) + 9 * (TOKENS / 2);
+    bytes = realloc(bytes, n); /* exactly as long */
+    written_to("kinds of tokens", gguf_tokenizer, bytes, n, (writer){.at = bytes + kinds, .n = TOKENS * 4, .step = 4, .values = {1, 3}}, 100);
+    for (size_t i = 0; i < TOKENS; i++)
+        bytes[kinds + 4 * i] = AQ_GGUF_TOKEN_NORMAL;
+    written_to("a token's length", gguf_tokenizer, bytes, n, (writer){.at = bytes + middle, .n = 1, .step = 1, .values = {1, 200}}, 100);
+    free(bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(form_gguf),          cmocka_unit_test(form_safetensors),    cmocka_unit_test(form_torch),
         cmocka_unit_test(form_config_hf),     cmocka_unit_test(form_config_flagai),  cmocka_unit_test(form_tokenizer_json),
         cmocka_unit_test(form_vocab_and_merges), cmocka_unit_test(form_messages),
-        cmocka_unit_test(form_tokenizer_model),
+        cmocka_unit_test(form_tokenizer_model), cmocka_unit_test(a_gguf_file),
         cmocka_unit_test_setup_teardown(form_index, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(form_adapter, make_folder, remove_folder),
     };
