@@ -70,6 +70,8 @@ static aq_status insert(aq_tokenizer *t, const aq_tokenizer_source *s, uint32_t 
             return aq_tokenizer_refuse_collisions(s->place, "texts");
     }
     t->pieces[at] = (aq_piece_slot){hash, id};
+    uint32_t bit = aq_piece_bit(t, hash);
+    t->piece_filter[bit >> 6] |= 1ull << (bit & 63);
     return AQ_OK;
 }
 
@@ -118,6 +120,7 @@ static aq_status read_vocab(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_ALLOC(&t->arena, t->pieces, size);
     memset(t->pieces, 0xFF, size * sizeof *t->pieces);
     t->piece_mask = size - 1;
+    AQ_ALLOC(&t->arena, t->piece_filter, size / 16);
     if (t->kind == AQ_TOKENIZER_SPM)
         AQ_TRY(read_bytes(t, s));
     for (uint32_t i = 0; i < s->n_vocab; i++) {
@@ -191,8 +194,7 @@ aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks) {
     AQ_ALLOC(&t->arena, t->merges, size);
     memset(t->merges, 0xFF, size * sizeof *t->merges);
     t->merge_mask = size - 1;
-    AQ_ALLOC(&t->arena, t->filter, size / 8);
-    t->filter_mask = size * 8 - 1;
+    t->n_pairs = merges;
     t->n_ranks = ranks;
     AQ_ALLOC(&t->arena, t->rank_id, ranks);
     return AQ_OK;
@@ -200,8 +202,6 @@ aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks) {
 
 aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge) {
     uint64_t hash = aq_merge_hash(merge.left, merge.right);
-    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
-    t->filter[bit >> 6] |= 1ull << (bit & 63);
     aq_merge_slot *slot = aq_merge_find(t, hash, merge.left, merge.right);
     if ((((uint32_t)(slot - t->merges) - (uint32_t)hash) & t->merge_mask) > MOST_COLLISIONS)
         return aq_tokenizer_refuse_collisions(place, "merges");
@@ -312,6 +312,7 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
         t->classes = aq_classes();
     AQ_TRY(read_vocab(t, s));
     AQ_TRY(s->scores ? aq_merges_of_scores(t, s) : read_merges(t, s));
+    AQ_TRY(aq_rows_build(t, AQ_ROW_LOOKS));
     if (t->kind == AQ_TOKENIZER_BPE)
         AQ_TRY(aq_chars_build(t));
     t->cuts_words = t->kind == AQ_TOKENIZER_SPM && t->chars[' '] != AQ_CHAR_NONE && ends_at_spaces(t);

@@ -6,6 +6,7 @@
  *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
  *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces
+ *   rows.c         the merges as rows, for the look-up of pairs
  *   chars.c        piece -> the symbols that merging starts from
  *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
  *   encode.c       ties the above together; encode_spm.c: where the symbols are characters
@@ -60,6 +61,19 @@ typedef struct aq_merge_slot {
     uint32_t left, right, rank, id; /* rank AQ_NO_RANK: empty */
 } aq_merge_slot;
 
+/* rows.c: the pair (left, right) is rows[parts[left].row + parts[right].column]. */
+typedef struct aq_row_slot {
+    uint32_t left, rank; /* left: whose entry it is, AQ_NO_ID: nobody's; rank: then AQ_NO_RANK */
+} aq_row_slot;
+typedef struct aq_part {
+    uint32_t row, column; /* 0, 0: no part of a merge */
+} aq_part;
+typedef struct aq_merged {
+    uint32_t id;
+    aq_part part;
+} aq_merged;
+#define AQ_ROW_HASHED UINT32_MAX /* the row of an id whose merges stand only in the hash table */
+
 typedef struct aq_piece_slot {
     uint32_t hash, id; /* id AQ_NO_ID: empty */
 } aq_piece_slot;
@@ -89,10 +103,14 @@ struct aq_tokenizer {
     uint8_t *whole;  /* [size] */
     aq_piece_slot *pieces;
     uint32_t piece_mask;
+    uint64_t *piece_filter; /* 4 bits a slot of pieces: fits the second-level cache, and answers 9 of 10 questions whose answer is no */
     aq_merge_slot *merges;
     uint32_t merge_mask, n_ranks;
-    uint64_t *filter;
-    uint32_t filter_mask;
+    uint32_t n_pairs;  /* what was put into merges, at most */
+    aq_part *parts;    /* [size] */
+    aq_row_slot *rows;
+    aq_merged *made; /* [n_ranks] rank_id with its part, for one read after the other */
+    int has_hashed;    /* some pairs stand in no row */
     uint32_t *rank_id; /* [n_ranks] what the merge of that rank makes; AQ_NO_ID: several things, the pair says which */
     int has_ties;      /* there are such ranks */
     int from_scores;
@@ -114,32 +132,43 @@ const uint8_t *aq_classes(void); /* of the first 65536 characters, two bits each
 size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at);
 
 uint32_t aq_piece_hash(const char *s, size_t n);
+/* The bit of piece_filter; its high bits: slots are found by the low ones. */
+static inline uint32_t aq_piece_bit(const aq_tokenizer *t, uint32_t hash) {
+    return (hash >> 16 | hash << 16) & (t->piece_mask << 2 | 3);
+}
 /* So many of `what` are too many, or none where some are needed. */
 aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n);
 /* A table would be slow, because its entries were made so. */
 aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what);
 /* The id whose text in the vocabulary is s, or AQ_NO_ID. */
 uint32_t aq_piece_find(const aq_tokenizer *t, uint32_t hash, const char *s, size_t n);
-/* A filter of 16 bits a merge answers most of the questions whose answer is no; it fits the second-level cache, the table does not. */
 static inline uint64_t aq_merge_hash(uint32_t left, uint32_t right) {
     uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
     return h ^ h >> 32;
 }
 /* The slot of the pair, or the empty slot where it would go. */
 aq_merge_slot *aq_merge_find(const aq_tokenizer *t, uint64_t hash, uint32_t left, uint32_t right);
-/* The rank of the pair, AQ_NO_RANK if it does not merge. */
+static inline aq_part aq_part_of(const aq_tokenizer *t, uint32_t symbol) {
+    return symbol < t->size ? t->parts[symbol] : (aq_part){t->has_hashed ? AQ_ROW_HASHED : 0, 0};
+}
+/* The rank of the pair, AQ_NO_RANK if it does not merge; a and b are the parts of left and right. */
+static inline uint32_t aq_pair_rank(const aq_tokenizer *t, uint32_t left, aq_part a, uint32_t right, aq_part b) {
+    if (t->has_hashed && (a.row == AQ_ROW_HASHED || right >= t->size))
+        return aq_merge_find(t, aq_merge_hash(left, right), left, right)->rank;
+    aq_row_slot slot = t->rows[a.row + b.column];
+    return slot.left == left ? slot.rank : AQ_NO_RANK;
+}
 static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint32_t right) {
-    uint64_t hash = aq_merge_hash(left, right);
-    uint32_t bit = (uint32_t)(hash >> 32) & t->filter_mask;
-    if (!(t->filter[bit >> 6] >> (bit & 63) & 1))
-        return AQ_NO_RANK;
-    return aq_merge_find(t, hash, left, right)->rank;
+    return aq_pair_rank(t, left, aq_part_of(t, left), right, aq_part_of(t, right));
 }
 
 /* Reserves the tables for so many merges, then takes them one by one; build_scores.c. */
 AQ_MUST_USE aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks);
 AQ_MUST_USE aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge);
 AQ_MUST_USE aq_status aq_merges_of_scores(aq_tokenizer *t, const aq_tokenizer_source *s);
+/* rows.c; after the merges. looks: at slots, a merge, in all; 10 are needed of the vocabularies in use. */
+#define AQ_ROW_LOOKS 64u
+AQ_MUST_USE aq_status aq_rows_build(aq_tokenizer *t, uint32_t looks);
 
 /* ---- chars.c ---- */
 /* An entry of chars: the id of a character of which merging may start, AQ_CHAR_NONE if there is none; and whether it can stand at the seam

@@ -107,6 +107,7 @@ static void test_both_ways_agree(void **state) {
     (void)state;
     aq_random r = aq_random_open(7);
     aq_merge_work w = {0};
+    uint32_t n_hashed = 0;
     for (int round = 0; round < 150; round++) {
         static char text[60][80];
         static const char *merges[60];
@@ -138,6 +139,9 @@ static void test_both_ways_agree(void **state) {
         }
         aq_tokenizer *t = toy((int)n_letters, merges, n_merges);
         aq_merge_work_close(&w); /* its lists are made for one vocabulary */
+        if (round % 3) /* rows that find no place, all or some */
+            assert_int_equal(aq_rows_build(t, (uint32_t)round % 3 - 1), AQ_OK);
+        n_hashed += (uint32_t)t->has_hashed;
         for (int k = 0; k < 20; k++) {
             uint32_t symbols[600];
             size_t n = 1 + aq_random_below(&r, k % 4 ? 64 : 600);
@@ -149,6 +153,7 @@ static void test_both_ways_agree(void **state) {
         aq_tokenizer_close(t);
     }
     aq_merge_work_close(&w);
+    assert_in_range(n_hashed, 50, 100);
     assert_int_equal(aq_mem_open_blocks(), 0);
 }
 
