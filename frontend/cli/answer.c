@@ -1,6 +1,8 @@
 /* answer.c: see answer.h. */
 #include "frontend/cli/answer.h"
 
+#include "frontend/cli/common.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -46,4 +48,10 @@ cJSON *aq_memory_json(const aq_subject *s) {
 void aq_answer_print_ids(const aq_answer *a) {
     for (size_t i = 0; i < a->tokens.n; i++)
         printf("%s%" PRId32, i ? " " : "", a->tokens.at[i]);
+}
+
+void aq_answer_doubt(const aq_args *args, int64_t no_numbers) {
+    if (no_numbers)
+        aq_say(args, 0, "note: the logits of %" PRId64 " token%s are no numbers: the weights are damaged, or too large for the type that they have here", no_numbers,
+               no_numbers == 1 ? "" : "s");
 }

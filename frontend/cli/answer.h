@@ -16,6 +16,9 @@ cJSON *aq_memory_json(const aq_subject *s);
 /* Without a tokenizer an answer is its ids. */
 void aq_answer_print_ids(const aq_answer *a);
 
+/* On standard error, where tokens were drawn from no numbers. */
+void aq_answer_doubt(const aq_args *args, int64_t no_numbers);
+
 /* n tokens in ns, a second; 0 where there was no time. */
 double aq_rate(int64_t n, int64_t ns);
 

@@ -7,6 +7,7 @@
 #include "ir/memory.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 const char *aq_stop_reason_name(aq_stop_reason r) {
@@ -123,6 +124,7 @@ static aq_status take(aq_writer *w, int32_t id, double logprob) {
 aq_status aq_writer_take(aq_writer *w, const float *logits, int32_t *out_id) {
     double logprob;
     *out_id = aq_rt_sample(w->g->sampler, logits, &logprob);
+    w->answer->no_numbers += !isfinite(logprob);
     if (!w->answer->first_token_ns)
         w->answer->first_token_ns = aq_clock_ns();
     return take(w, *out_id, logprob);

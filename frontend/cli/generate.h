@@ -31,6 +31,7 @@ typedef struct aq_answer {
     char *text;
     size_t n_text, text_room;
     aq_stop_reason reason;
+    int64_t no_numbers;           /* tokens, the stop id too, whose log-probability is none: drawn from NaN or infinities */
     int64_t reused, prefilled;    /* of the prompt: tokens found in the cache, tokens fed */
     int64_t prefill_ns, decode_ns; /* decode: everything after the first token */
     int64_t first_token_ns;       /* clock at which the first token was known; 0 if there is none */

@@ -101,6 +101,10 @@ static aq_status print(work *w) {
     }
     AQ_TRY(aq_output_finish());
     const aq_batch *b = &w->batch;
+    int64_t no_numbers = 0;
+    for (uint32_t i = 0; i < b->n_jobs; i++)
+        no_numbers += b->jobs[i].answer.no_numbers;
+    aq_answer_doubt(args, no_numbers);
     aq_say(args, 1, "%" PRIu32 " prompts of %" PRId64 " tokens, %" PRId64 " new tokens in %" PRId64 " steps, %.1f ms: %.1f new tokens/s",
            w->prompts.items.n - w->prompts.n_refused, b->prompt_tokens, new_tokens(w), b->steps, (double)b->ns / 1e6, aq_rate(new_tokens(w), b->ns));
     if (aq_interrupted())

@@ -76,6 +76,7 @@ static aq_status encode(aq_talk *t) {
 /* Why an answer ends in the middle of a sentence. */
 static void say_end(const aq_talk *t, const aq_answer *a, int kept, int is_taken_back) {
     const aq_args *args = t->subject->args;
+    aq_answer_doubt(args, a->no_numbers);
     if (a->reason == AQ_STOP_INTERRUPTED)
         aq_say(args, 0, kept ? "(stopped)" : is_taken_back ? "(stopped before the answer began: the question is taken back)" : "(stopped before the answer began: all stays as it was)");
     else if (a->reason == AQ_STOP_LENGTH && !t->json && (int64_t)a->tokens.n < t->max_new)

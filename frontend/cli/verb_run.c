@@ -111,6 +111,7 @@ static aq_status print_answer(const aq_subject *s, const aq_prompt *p, const aq_
         putchar('\n');
         AQ_TRY(aq_output_finish());
     }
+    aq_answer_doubt(s->args, a->no_numbers);
     say_timings(s, a);
     return a->reason == AQ_STOP_INTERRUPTED && aq_interrupted() ? aq_fail(AQ_INTERRUPTED, NULL, "interrupted") : AQ_OK;
 }

@@ -235,6 +235,11 @@ class Hurt(unittest.TestCase):
             for more in (["--temperature", "0"], ["--temperature", "1.5", "--top-p", "0.9"], ["--temperature", "1", "--top-k", "3"]):
                 self.ends("run", p, "ab", "--template", "none", "-n", "4", "--target", "ref", *more, statuses=(0,))
             self.ends("score", p, "--prompt-ids", "1,2,3", "--target", "ref", statuses=(0,))
+            if pattern in (b"\xff\xff", b"\x00\x7c"):  # an answer drawn from no numbers is empty as often as not: it is said why
+                prompts = put(self.path("prompts"), "ab\nab\n")
+                for what in (["run", p, "ab"], ["run", p, "ab", "--json"], ["run", p, "--prompts-file", prompts], ["chat", p]):
+                    r = subprocess.run([PROGRAM, *what, "--template", "none", "-n", "4", "--target", "ref"], input=b"ab\n", capture_output=True, env=ENVIRONMENT)
+                    self.assertEqual((r.returncode, r.stderr.count(b"are no numbers")), (0, 1), (what, r.stderr))
 
     def test_figures(self):
         """Figures at their bounds: what show accepts, run runs or says what it takes."""
