@@ -6,14 +6,12 @@
 #include "frontend/engine_ref.h"
 #include "frontend/import/made.h"
 #include "frontend/lora.h"
+#include "frontend/plan_cache.h"
 #include "frontend/retype.h"
 #include "ir/clock.h"
 #include "ir/file.h"
 #include "ir/memory.h"
 #include "runtime/team.h"
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -106,61 +104,19 @@ static aq_status tensor_source(void *user, const char *name, aq_rt_tensor *out) 
 
 /* --- plan ---------------------------------------------------------------------------------------------------------------------------- */
 
-/* A plan is named by what its bytes depend on: the key, and the compiler, that is this very program (another build may schedule otherwise).
- * NULL where the program cannot be read: then no plan is kept. */
-static aq_status plan_path(aq_engine *e, const char *key, const char **out) {
-    aq_file self;
-    *out = NULL;
-    if (aq_file_map("/proc/self/exe", &self) != AQ_OK)
-        return AQ_OK;
-    uint64_t program = XXH3_64bits(self.bytes, self.size);
-    aq_file_unmap(&self);
-    return aq_arena_format(&e->arena, out, "%s/plans/%016" PRIx64 ".aqp", e->o.cache, (uint64_t)XXH3_64bits_withSeed(key, strlen(key), program));
-}
-
-/* The plan of the cache if it is there, intact, made for this very key, and by this user or root: a plan is code. */
-static int take_cached(aq_engine *e, const char *path, const char *key) {
-    const struct aq_plan *p;
-    if (aq_file_kind(path) != 1 || aq_rt_plan_load(path, &e->plan) != AQ_OK)
-        return 0;
-    p = aq_rt_plan_tables(e->plan);
-    if (aq_rt_plan_is_ours(e->plan) && !strcmp(p->options, key)) {
-        aq_file_touch(path);
-        return 1;
-    }
-    aq_rt_plan_close(e->plan);
-    e->plan = NULL;
-    return 0;
-}
-
-/* A cache that cannot be written costs the next start a compile: no error. */
-static void keep_plan(aq_engine *e, const char *path) {
-    const char *folder;
-    aq_file_writer *w;
-    if (aq_arena_format(&e->arena, &folder, "%s/plans", e->o.cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create_as(path, 0644, &w) != AQ_OK)
-        return;
-    if (aq_file_append(w, e->made, e->made_size) != AQ_OK) {
-        aq_file_abandon(w);
-        return;
-    }
-    if (aq_file_commit(w) != AQ_OK)
-        return;
-}
-
 static aq_status compile_plan(aq_engine *e, const aq_compile_options *co) {
     const char *key, *path = NULL;
     AQ_TRY(aq_compile_key(&e->c, co, &e->arena, &key));
-    if (e->o.cache) {
-        AQ_TRY(plan_path(e, key, &path));
-        if (path && take_cached(e, path, key))
-            return AQ_OK;
-    }
+    if (e->o.cache)
+        AQ_TRY(aq_plan_cache_find(&e->arena, e->o.cache, key, &path, &e->plan));
+    if (e->plan)
+        return AQ_OK;
     int64_t start = aq_clock_ns();
     say(e, "compiling", 0, 1);
     AQ_TRY(aq_compile(&e->c, co, &e->arena, &e->made, &e->made_size, &e->report));
     e->times.compile_ns = aq_clock_ns() - start;
     if (path)
-        keep_plan(e, path);
+        aq_plan_cache_keep(&e->arena, e->o.cache, path, e->made, e->made_size);
     if (e->o.compile_only)
         return AQ_OK;
     return aq_rt_plan_from_memory("compiled", e->made, e->made_size, &e->plan);

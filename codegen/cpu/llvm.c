@@ -89,6 +89,35 @@ static void open_once(void) {
     is_open = 1;
 }
 
+/* `name` in the folders where the loader looks; 0 if it is in none of them. */
+static int find_in_folders(const char *name, char room[AQ_FILE_PATH]) {
+    Dl_serinfo size, *folders;
+    void *self = dlopen(NULL, RTLD_LAZY), *at;
+    int found = 0;
+    if (!self || dlinfo(self, RTLD_DI_SERINFOSIZE, &size) || aq_mem_alloc(size.dls_size, &at) != AQ_OK)
+        return 0;
+    folders = at;
+    if (!dlinfo(self, RTLD_DI_SERINFOSIZE, folders) && !dlinfo(self, RTLD_DI_SERINFO, folders))
+        for (unsigned i = 0; i < folders->dls_cnt && !found; i++)
+            found = snprintf(room, AQ_FILE_PATH, "%s/%s", folders->dls_serpath[i].dls_name, name) < AQ_FILE_PATH && aq_file_kind(room) == 1;
+    aq_mem_free(folders);
+    return found;
+}
+
+const char *aq_cpu_llvm_file(char room[AQ_FILE_PATH]) {
+    const char *opened, *out;
+    if (wanted && strchr(wanted, '/'))
+        return aq_file_kind(wanted) == 1 ? wanted : NULL;
+    for (size_t i = 0; i < (wanted ? 1 : sizeof names / sizeof *names); i++) {
+        const char *name = wanted ? wanted : names[i];
+        if (strchr(name, '/') && aq_file_kind(name) == 1)
+            return name;
+        if (!strchr(name, '/') && find_in_folders(name, room))
+            return room;
+    }
+    return aq_cpu_llvm_version(&opened, &out) == AQ_OK ? out : NULL; /* the loader knows more folders (ld.so.conf): then it has to be asked */
+}
+
 void aq_cpu_llvm_use(const char *file) {
     wanted = file;
 }

@@ -150,6 +150,50 @@ static void packed_weights(void **state) {
     aq_arena_close(&arena);
 }
 
+/* A plan is of the LLVM that made it: another one, by the time or size of its file, makes its own; where there is none any will do. The library that is open
+ * in this process stays the one that compiles, whatever the name says now. */
+static void another_llvm_makes_its_own_plan(void **state) {
+    const char *version, *path;
+    char other[256], moved[256];
+    (void)state;
+    if (aq_cpu_llvm_version(&version, &path) != AQ_OK)
+        skip();
+    put("libLLVM.so", 100, 500);
+    put("newer.so", 100, 400);
+    path_of("libLLVM.so", other, sizeof other);
+    path_of("newer.so", moved, sizeof moved);
+    const struct {
+        const char *library;
+        int compiles;
+        uint32_t plans;
+    } starts[] = {{NULL, 1, 1}, {NULL, 0, 1}, {other, 1, 2}, {other, 0, 2}, {NULL, 0, 2}, {moved, 1, 3}, {"/nonexistent/libLLVM.so", 0, 3}, {other, 0, 3}};
+    aq_cache_trim(folder, 1);
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        const aq_engine_options o = {.context = 64, .threads = 1, .cache = folder, .activations = "bf16"};
+        aq_engine *e;
+        aq_cpu_llvm_use(starts[i].library);
+        if (aq_engine_open("tests/data/tiny-hf", &o, &e) != AQ_OK)
+            fail_msg("start %zu: %s", i, aq_error());
+        if (!!aq_engine_timing(e)->compile_ns != starts[i].compiles)
+            fail_msg("start %zu: %s", i, starts[i].compiles ? "a plan of another LLVM was taken" : "its plan was not found");
+        aq_engine_close(e);
+        assert_int_equal(count(AQ_CACHE_PLAN) - 1, starts[i].plans); /* the newest of the tests before stays */
+    }
+    aq_cpu_llvm_use(NULL);
+}
+
+/* Without opening it, what is found is what was opened. */
+static void llvm_is_found_where_it_is_opened(void **state) {
+    const char *version, *path;
+    char room[AQ_FILE_PATH], one[AQ_FILE_PATH], other[AQ_FILE_PATH];
+    (void)state;
+    if (aq_cpu_llvm_version(&version, &path) != AQ_OK)
+        skip();
+    const char *found = aq_cpu_llvm_file(room);
+    assert_non_null(found);
+    assert_string_equal(aq_file_real(found, one), aq_file_real(path, other));
+}
+
 /* Memory is looked at before anything is packed. */
 static void what_does_not_fit_is_told_beforehand(void **state) {
     const char *version, *path;
@@ -208,6 +252,7 @@ static void a_plan_that_cannot_be_kept(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(a_plan_that_cannot_be_kept), cmocka_unit_test(the_least_recently_used_goes), cmocka_unit_test(packed_weights),
+                                       cmocka_unit_test(another_llvm_makes_its_own_plan), cmocka_unit_test(llvm_is_found_where_it_is_opened),
                                        cmocka_unit_test(what_does_not_fit_is_told_beforehand)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
