@@ -129,13 +129,6 @@ static aq_status read_spm(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source
 
 /* ---- which ---- */
 
-static const struct {
-    const char *name;
-    aq_pretokenizer pre;
-    uint8_t is_llama3; /* whose vocabulary counts before its merges, and which begins with bos unless the file says otherwise */
-} patterns[] = {{"smollm", AQ_PRE_SMOLLM, 0},    {"gpt-2", AQ_PRE_GPT2, 0},     {"gpt2", AQ_PRE_GPT2, 0},       {"default", AQ_PRE_GPT2, 0},
-                {"llama-bpe", AQ_PRE_LLAMA3, 1}, {"llama3", AQ_PRE_LLAMA3, 1}, {"llama-v3", AQ_PRE_LLAMA3, 1}, {"aquila", AQ_PRE_GPT2, 0}};
-
 static aq_status read_kind(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source *s, const char **out_note) {
     aq_bytes model = text_of(g, "tokenizer.ggml.model"), pre = text_of(g, "tokenizer.ggml.pre");
     if (is(model, "llama")) {
@@ -145,14 +138,16 @@ static aq_status read_kind(aq_arena *arena, const aq_gguf *g, aq_tokenizer_sourc
     if (!is(model, "gpt2"))
         return note(arena, "tokenizer.ggml.model", model, "gpt2 (byte-level BPE) or llama (SentencePiece): name a tokenizer folder with --tokenizer",
                     out_note);
-    size_t k = 0, n_known = sizeof patterns / sizeof *patterns;
-    while (k < n_known && pre.n && !is(pre, patterns[k].name))
-        k++;
-    if (k == n_known)
-        return note(arena, "tokenizer.ggml.pre", pre, "smollm, gpt-2, llama-bpe, default or aquila: name a tokenizer folder with --tokenizer", out_note);
+    const aq_named_pattern *pattern = aq_pattern_find(pre.n ? pre : (aq_bytes){"default", 7});
+    if (!pattern)
+        return note(arena, "tokenizer.ggml.pre", pre, "llama-bpe, gpt-2, qwen2, tekken, deepseek-llm or another name of a known pattern: name a tokenizer folder with --tokenizer",
+                    out_note);
     s->kind = AQ_TOKENIZER_BPE;
-    s->pre = pre.n ? patterns[k].pre : AQ_PRE_GPT2;
-    s->ignore_merges = s->add_bos = pre.n && patterns[k].is_llama3;
+    s->pre = pattern->pre;
+    s->splits = pattern->splits;
+    s->n_splits = pattern->n_splits;
+    s->ignore_merges = pattern->ignore_merges;
+    s->add_bos = pattern->add_bos;
     return read_bpe(arena, g, s);
 }
 

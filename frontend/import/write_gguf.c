@@ -160,22 +160,13 @@ static uint32_t token_type(const aq_tokenizer_source *t, uint32_t id, const toke
     return id < t->n_vocab && t->vocab[id].n ? AQ_GGUF_TOKEN_NORMAL : AQ_GGUF_TOKEN_UNUSED;
 }
 
-static const char *pattern_name(aq_pretokenizer pre) {
-    switch (pre) {
-    case AQ_PRE_GPT2: return "gpt-2";
-    case AQ_PRE_SMOLLM: return "smollm";
-    case AQ_PRE_LLAMA3: return "llama-bpe";
-    default: return NULL;
-    }
-}
-
 /* What the format has names for. */
 static aq_status check_kind(const aq_tokenizer_source *t) {
     if (t->kind == AQ_TOKENIZER_SPM && (!t->byte_ids || (t->add_prefix_space && t->add_prefix_space != AQ_PREFIX_ALWAYS)))
         return aq_refuse(AQ_WHY_CONVERT_SPM, t->place, "this SentencePiece tokenizer has no byte tokens or another space in front than GGUF's readers put: "
                                              "expected one from tokenizer.model or a GGUF file");
-    if (t->kind == AQ_TOKENIZER_BPE && (t->ignore_merges != (t->pre == AQ_PRE_LLAMA3) || !pattern_name(t->pre)))
-        return aq_refuse(AQ_WHY_CONVERT_PATTERN, t->place, "GGUF has no name for a tokenizer with this pattern and ignore_merges %s: expected Llama 3's with, another without",
+    if (t->kind == AQ_TOKENIZER_BPE && !aq_pattern_name(t))
+        return aq_refuse(AQ_WHY_CONVERT_PATTERN, t->place, "GGUF has no name for a tokenizer with these splits and ignore_merges %s: expected those of a model that it knows",
                        t->ignore_merges ? "true" : "false");
     return AQ_OK;
 }
@@ -184,7 +175,7 @@ static aq_status put_tokens(out *o, const aq_tokenizer_source *t, uint32_t n, co
     int is_spm = t->kind == AQ_TOKENIZER_SPM;
     AQ_TRY(check_kind(t));
     put_text(o, "tokenizer.ggml.model", is_spm ? "llama" : "gpt2");
-    put_text(o, "tokenizer.ggml.pre", is_spm ? "default" : pattern_name(t->pre));
+    put_text(o, "tokenizer.ggml.pre", is_spm ? "default" : aq_pattern_name(t));
     put_array(o, "tokenizer.ggml.tokens", AQ_GGUF_STRING, n);
     for (uint32_t i = 0; i < n; i++)
         put_token(o, t, i, &tokens[i]);

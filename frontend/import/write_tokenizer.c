@@ -74,25 +74,65 @@ static void put_vocab(aq_put *o, const aq_tokenizer_source *t, uint32_t n, uint3
 
 /* ---- tokenizer.json ---- */
 
-static void put_byte_level(aq_put *o, int add_prefix_space) {
+static void put_byte_level(aq_put *o, int add_prefix_space, int use_regex) {
     aq_put_text(o, "{\"type\": \"ByteLevel\", ");
     put_flag(o, "add_prefix_space", add_prefix_space);
-    aq_put_text(o, ", \"trim_offsets\": true, \"use_regex\": true}");
+    aq_put_text(o, ", \"trim_offsets\": true, ");
+    put_flag(o, "use_regex", use_regex);
+    aq_put_text(o, "}");
+}
+
+static void put_split(aq_put *o, const aq_split *s) {
+    const char *behavior = aq_behavior_name((aq_behavior)s->behavior);
+    switch ((aq_split_kind)s->kind) {
+    case AQ_SPLIT_DIGITS:
+        aq_put_text(o, "{\"type\": \"Digits\", ");
+        put_flag(o, "individual_digits", s->behavior == AQ_ISOLATED);
+        break;
+    case AQ_SPLIT_PUNCTUATION: aq_put_format(o, "{\"type\": \"Punctuation\", \"behavior\": \"%s\"", behavior); break;
+    default:
+        aq_put_format(o, "{\"type\": \"Split\", \"pattern\": {\"%s\": ", s->kind == AQ_SPLIT_TEXT ? "String" : "Regex");
+        aq_put_json(o, s->pattern.s, s->pattern.n, "a pattern");
+        aq_put_format(o, "}, \"behavior\": \"%s\", ", behavior);
+        put_flag(o, "invert", s->invert);
+    }
+    aq_put_text(o, "}");
+}
+
+/* A prefix space is ByteLevel's, which then comes first with its own regular expression; else that is a step like any other. */
+static void put_splits(aq_put *o, const aq_tokenizer_source *t) {
+    uint32_t first = t->add_prefix_space && t->n_splits && t->splits[0].kind == AQ_SPLIT_REGEX ? 1 : 0;
+    int is_put = 0;
+    aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [");
+    for (uint32_t i = first; i < t->n_splits; i++) {
+        aq_put_text(o, i > first ? ", " : "");
+        if (t->splits[i].kind != AQ_SPLIT_ALPHABET) {
+            put_split(o, &t->splits[i]);
+            continue;
+        }
+        put_byte_level(o, t->add_prefix_space, (int)first);
+        is_put = 1;
+    }
+    if (!is_put) {
+        aq_put_text(o, t->n_splits > first ? ", " : "");
+        put_byte_level(o, t->add_prefix_space, (int)first);
+    }
+    aq_put_text(o, "]}");
 }
 
 static void put_pre_tokenizer(aq_put *o, const aq_tokenizer_source *t) {
-    if (t->pre == AQ_PRE_SMOLLM)
-        aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": true}, ");
-    if (t->pre == AQ_PRE_LLAMA3) {
-        aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-        aq_put_json(o, AQ_LLAMA3_PATTERN, sizeof AQ_LLAMA3_PATTERN - 1, "a pattern");
-        aq_put_text(o, "}, \"behavior\": \"Isolated\", \"invert\": false}, "
-                       "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}]}");
-        return;
-    }
-    put_byte_level(o, t->add_prefix_space);
-    if (t->pre == AQ_PRE_SMOLLM)
+    static const aq_split digits[] = {{.kind = AQ_SPLIT_DIGITS}}, llama3[] = {{AQ_SPLIT_REGEX, AQ_ISOLATED, 0, {AQ_LLAMA3_PATTERN, sizeof AQ_LLAMA3_PATTERN - 1}}};
+    if (t->pre == AQ_PRE_SPLITS) {
+        put_splits(o, t);
+    } else if (t->pre == AQ_PRE_GPT2) {
+        put_byte_level(o, t->add_prefix_space, 1);
+    } else {
+        aq_put_text(o, "{\"type\": \"Sequence\", \"pretokenizers\": [");
+        put_split(o, t->pre == AQ_PRE_SMOLLM ? digits : llama3);
+        aq_put_text(o, ", ");
+        put_byte_level(o, 0, t->pre == AQ_PRE_SMOLLM);
         aq_put_text(o, "]}");
+    }
 }
 
 /* What the encoder adds by itself. Only an added token has a text that a template can name. */
@@ -104,7 +144,7 @@ static void put_post_processor(aq_put *o, const aq_tokenizer_source *t) {
         return;
     }
     if (!ends[0] && !ends[1]) {
-        put_byte_level(o, 1);
+        put_byte_level(o, 1, 1);
         return;
     }
     for (int pair = 0; pair < 2; pair++) {
@@ -164,7 +204,7 @@ static void put_bpe_parts(aq_put *o, const aq_tokenizer_source *t) {
     aq_put_text(o, ",\n\"post_processor\": ");
     put_post_processor(o, t);
     aq_put_text(o, ",\n\"decoder\": ");
-    put_byte_level(o, 1);
+    put_byte_level(o, 1, 1);
 }
 
 static void put_unk(aq_put *o, const aq_tokenizer_source *t) {

@@ -21,6 +21,10 @@ aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what) {
     return aq_refuse(AQ_WHY_TOKENIZER_COLLIDES, place, "%s made to collide: no ordinary file does", what);
 }
 
+aq_status aq_tokenizer_refuse_prefix(const char *place) {
+    return aq_refuse(AQ_WHY_TOKENIZER_PREFIX, place, "a prefix space (add_prefix_space) in front of each piece of a split: ByteLevel as the first step, or none, expected");
+}
+
 static uint32_t table_size(uint32_t entries) {
     uint32_t size = 64;
     while (size < entries * 2)
@@ -267,9 +271,7 @@ static aq_status check_limits(const aq_tokenizer_source *s) {
         return aq_tokenizer_refuse_size(s->place, "entries", s->n_vocab);
     if (s->n_merges > AQ_TOKENIZER_LIMIT || s->n_added > AQ_ADDED_LIMIT)
         return aq_tokenizer_refuse_size(s->place, s->n_added > AQ_ADDED_LIMIT ? "added tokens" : "merges", s->n_added > AQ_ADDED_LIMIT ? s->n_added : s->n_merges);
-    if (s->pre == AQ_PRE_SMOLLM && s->add_prefix_space)
-        return aq_refuse(AQ_WHY_TOKENIZER_DIGITS_SPACE, s->place, "digits split one by one with a prefix space: only one of the two is supported");
-    return AQ_OK;
+    return s->pre == AQ_PRE_SMOLLM && s->add_prefix_space ? aq_tokenizer_refuse_prefix(s->place) : AQ_OK;
 }
 
 static aq_status check_id(const aq_tokenizer *t, const char *place, const char *name, int32_t id) {
@@ -297,6 +299,9 @@ static aq_status fill(aq_tokenizer *t, const aq_tokenizer_source *s) {
     AQ_TRY(check_limits(s));
     t->kind = s->kind;
     t->pre = s->pre;
+    AQ_TRY(aq_arena_string(&t->arena, s->place ? s->place : "tokenizer", strlen(s->place ? s->place : "tokenizer"), &t->place));
+    if (t->pre == AQ_PRE_SPLITS)
+        AQ_TRY(aq_splits_build(t, s));
     t->add_prefix_space = s->add_prefix_space;
     t->normalizes = s->normalizes;
     t->strips = s->strips;
@@ -346,6 +351,7 @@ aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **o
 void aq_tokenizer_close(aq_tokenizer *t) {
     if (!t)
         return;
+    aq_splits_close(t);
     aq_arena_close(&t->arena);
     aq_mem_free(t);
 }

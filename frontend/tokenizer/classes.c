@@ -7,31 +7,29 @@
 #include <pthread.h>
 #include <utf8proc.h>
 
-/* Characters younger than Unicode 15.0, which the oldest utf8proc we meet knows: Hugging Face's tokenizers 0.23 see them so. NEWEST are
- * numbers to its digit splitter (Unicode 17), but not yet to its regular expressions. MARK is of no class, but part of a word. */
-enum { NEWEST = 4, MARK };
-static const struct {
-    uint32_t first, last;
-    uint8_t class;
-} younger[] = {
-    {0x897, 0x897, MARK}, {0x1C89, 0x1C8A, AQ_CLASS_LETTER}, {0xA7CB, 0xA7CD, AQ_CLASS_LETTER}, {0xA7DA, 0xA7DC, AQ_CLASS_LETTER},
-    {0x105C0, 0x105F3, AQ_CLASS_LETTER}, {0x10D40, 0x10D49, AQ_CLASS_NUMBER}, {0x10D4A, 0x10D65, AQ_CLASS_LETTER}, {0x10D69, 0x10D6D, MARK},
-    {0x10D6F, 0x10D85, AQ_CLASS_LETTER}, {0x10EC2, 0x10EC4, AQ_CLASS_LETTER}, {0x10EFC, 0x10EFC, MARK}, {0x11380, 0x11389, AQ_CLASS_LETTER},
-    {0x1138B, 0x1138B, AQ_CLASS_LETTER}, {0x1138E, 0x1138E, AQ_CLASS_LETTER}, {0x11390, 0x113B5, AQ_CLASS_LETTER},
-    {0x113B7, 0x113B7, AQ_CLASS_LETTER}, {0x113B8, 0x113C0, MARK}, {0x113C2, 0x113C2, MARK}, {0x113C5, 0x113C5, MARK},
-    {0x113C7, 0x113CA, MARK}, {0x113CC, 0x113D0, MARK}, {0x113D1, 0x113D1, AQ_CLASS_LETTER}, {0x113D2, 0x113D2, MARK},
-    {0x113D3, 0x113D3, AQ_CLASS_LETTER}, {0x113E1, 0x113E2, MARK}, {0x116D0, 0x116E3, AQ_CLASS_NUMBER}, {0x11BC0, 0x11BE0, AQ_CLASS_LETTER},
-    {0x11BF0, 0x11BF9, AQ_CLASS_NUMBER}, {0x11DE0, 0x11DE9, NEWEST}, {0x11F5A, 0x11F5A, MARK}, {0x13460, 0x143FA, AQ_CLASS_LETTER},
-    {0x16100, 0x1611D, AQ_CLASS_LETTER}, {0x1611E, 0x1612F, MARK}, {0x16130, 0x16139, AQ_CLASS_NUMBER}, {0x16D40, 0x16D6C, AQ_CLASS_LETTER},
-    {0x16D70, 0x16D79, AQ_CLASS_NUMBER}, {0x16FF4, 0x16FF6, NEWEST}, {0x18CFF, 0x18CFF, AQ_CLASS_LETTER},
-    {0x1CCF0, 0x1CCF9, AQ_CLASS_NUMBER}, {0x1E5D0, 0x1E5ED, AQ_CLASS_LETTER}, {0x1E5EE, 0x1E5EF, MARK}, {0x1E5F0, 0x1E5F0, AQ_CLASS_LETTER},
-    {0x1E5F1, 0x1E5FA, AQ_CLASS_NUMBER}, {0x2EBF0, 0x2EE5D, AQ_CLASS_LETTER},
+const aq_younger aq_younger_characters[] = {
+#define YOUNGER(first, last, category) {first, last, category},
+#include "frontend/tokenizer/younger.def"
+#undef YOUNGER
 };
+const size_t aq_n_younger = sizeof aq_younger_characters / sizeof *aq_younger_characters;
+
+/* NEWEST are numbers to the digit splitter only. MARK is of no class, but part of a word. */
+enum { NEWEST = 4, MARK };
 
 static int find_younger(uint32_t c) {
-    for (size_t i = 0; i < sizeof younger / sizeof *younger; i++)
-        if (c >= younger[i].first && c <= younger[i].last)
-            return younger[i].class;
+    for (size_t i = 0; i < aq_n_younger; i++) {
+        const aq_younger *y = &aq_younger_characters[i];
+        if (c < y->first || c > y->last)
+            continue;
+        switch (y->category[0]) {
+        case 'L': return AQ_CLASS_LETTER;
+        case 'N': return AQ_CLASS_NUMBER;
+        case 'M': return MARK;
+        case '+': return NEWEST;
+        default: return AQ_CLASS_OTHER;
+        }
+    }
     return AQ_CLASS_OTHER;
 }
 

@@ -94,7 +94,22 @@ static aq_status encode_piece(const aq_tokenizer *t, aq_merge_work *w, const cha
     return append(t, out, ids, left);
 }
 
+/* What aq_splits_run hands its pieces to. */
+typedef struct sink {
+    const aq_tokenizer *t;
+    aq_merge_work *work;
+    aq_ids *out;
+} sink;
+
+static aq_status take_piece(void *taker, const char *s, size_t n) {
+    const sink *to = taker;
+    return encode_piece(to->t, to->work, s, n, to->out);
+}
+
 static aq_status encode_pieces(const aq_tokenizer *t, aq_merge_work *w, const char *text, size_t n, aq_ids *out) {
+    sink to = {t, w, out};
+    if (t->pre == AQ_PRE_SPLITS)
+        return aq_splits_run(t, &w->regex, text, n, take_piece, &to);
     for (size_t at = 0; at < n;) {
         size_t end = t->kind == AQ_TOKENIZER_SPM ? aq_spm_next(t, text, n, at) : aq_pretokenize_next(t, text, n, at);
         AQ_TRY(encode_piece(t, w, text + at, end - at, out));
@@ -175,6 +190,7 @@ aq_status aq_tokenizer_encode_open(const aq_tokenizer *t, const char *text, size
     aq_added_where where = {text, open, n_open};
     size_t before = ids->n;
     aq_status status = encode_spans(t, &work, 0, &where, text, n, ids);
+    aq_regex_end(&work.regex);
     aq_merge_work_close(&work);
     if (status != AQ_OK)
         ids->n = before;

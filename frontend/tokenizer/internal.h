@@ -5,7 +5,9 @@
  *   flagai.c       the same data in FlagAI's own way
  *   build.c        aq_tokenizer_source -> aq_tokenizer; build_scores.c: the merges that scores mean
  *   added.c        texts of added tokens inside a text
- *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces
+ *   classes.c      letters, numbers, white space; pretokenize.c: text -> pieces, by hand
+ *   patterns.c     the patterns that have names; source_splits.c: the pre-tokenizer of tokenizer.json
+ *   splits.c       text -> pieces by any steps; regex_read.c, regex.c: their regular expressions
  *   rows.c         the merges as rows, for the look-up of pairs
  *   chars.c        piece -> the symbols that merging starts from
  *   merge.c        piece -> ids, short pieces; merge_long.c: pieces of any length
@@ -23,6 +25,10 @@
 /* Ids may leave holes, but a file of a few bytes must not ask for tables of gigabytes. */
 #define AQ_ID_LIMIT(entries) ((entries) < (AQ_TOKENIZER_LIMIT - 1024) / 2 ? (entries) * 2 + 1024 : AQ_TOKENIZER_LIMIT)
 #define AQ_ADDED_LENGTH_LIMIT 4096u   /* bytes of an added token: matching costs text * longest token at worst */
+#define AQ_PATTERN_LIMIT 4096u        /* bytes of a regular expression */
+#define AQ_SPLIT_LIMIT 32u            /* steps of a pre-tokenizer */
+#define AQ_REGEX_FREE (1ull << 24)    /* steps of its expressions on a text that are free, half a second or so; */
+#define AQ_REGEX_STEPS 256u           /* and those for each byte */
 #define AQ_SHORT_PIECE 64u            /* symbols; longer pieces go to merge_long.c */
 #define AQ_SHORT_BYTES 192u           /* of a piece that is tried as a whole, and whose symbols lie on the stack */
 
@@ -51,6 +57,13 @@ typedef enum aq_class { AQ_CLASS_OTHER, AQ_CLASS_LETTER, AQ_CLASS_NUMBER, AQ_CLA
 aq_class aq_class_of(aq_pretokenizer pre, uint32_t code_point);
 int aq_class_is_space(uint32_t code_point); /* \s: the property White_Space */
 int aq_class_is_word(uint32_t code_point); /* \w of single_word */
+/* The rows of younger.def. */
+typedef struct aq_younger {
+    uint32_t first, last;
+    char category[3];
+} aq_younger;
+extern const aq_younger aq_younger_characters[];
+extern const size_t aq_n_younger;
 
 /* ---- the tokenizer ---- */
 enum { AQ_TOKEN_ADDED = 1, AQ_TOKEN_SPECIAL = 2, AQ_TOKEN_BYTE = 4 /* one byte of a character, SPM */ };
@@ -89,8 +102,17 @@ typedef struct aq_added_trie {
     uint32_t first[256];
 } aq_added_trie;
 
+typedef struct aq_step {
+    uint8_t kind, behavior, invert, by_hand;
+    aq_pretokenizer pre; /* by_hand: GPT2 or LLAMA3 */
+    void *regex;         /* of PCRE2 */
+} aq_step;
+
 struct aq_tokenizer {
     aq_arena arena;
+    const char *place; /* for messages about steps */
+    aq_step *steps;    /* SPLITS */
+    uint32_t n_steps;
     aq_tokenizer_kind kind;
     aq_pretokenizer pre;
     const uint8_t *classes; /* of the first 65536 characters, two bits each; NULL for SPM */
@@ -130,6 +152,34 @@ const uint8_t *aq_classes(void); /* of the first 65536 characters, two bits each
 /* ---- pretokenize.c ---- */
 /* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
 size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at);
+size_t aq_pretokenize_by(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at); /* GPT2 or LLAMA3, whatever t has */
+
+/* ---- regex_read.c ---- */
+/* An expression of Oniguruma as one of PCRE2, in the arena. Refused, with its place, where the two could differ. */
+AQ_MUST_USE aq_status aq_regex_read(aq_arena *arena, const char *place, aq_bytes pattern, aq_bytes *out);
+
+/* ---- regex.c ---- */
+/* *out: compiled, of `text` that aq_regex_read made of `pattern`. */
+AQ_MUST_USE aq_status aq_regex_open(const char *place, aq_bytes pattern, aq_bytes text, void **out);
+void aq_regex_close(void *regex); /* NULL is fine */
+/* What matching needs, for all texts of one encode call. Start with {0}. */
+typedef struct aq_regex_work {
+    void *data, *context; /* of PCRE2 */
+    uint64_t steps, most;
+    size_t start, last; /* where the match begins, and was at the last step */
+} aq_regex_work;
+AQ_MUST_USE aq_status aq_regex_begin(aq_regex_work *w, size_t n); /* a text of n bytes more */
+void aq_regex_end(aq_regex_work *w);
+/* The first match in s[0..n), UTF-8, that begins at *start or behind it, a character's first byte: sets *start, *end. AQ_REFUSED: too many steps. */
+AQ_MUST_USE aq_status aq_regex_find(const void *regex, const char *place, aq_regex_work *w, const char *s, size_t n, size_t *start, size_t *end,
+                                    int *found);
+
+/* ---- splits.c ---- */
+AQ_MUST_USE aq_status aq_splits_build(aq_tokenizer *t, const aq_tokenizer_source *s);
+void aq_splits_close(aq_tokenizer *t);
+/* Gives the pieces of text[0..n) in order, in raw bytes. */
+typedef aq_status aq_piece_taker(void *taker, const char *s, size_t n);
+AQ_MUST_USE aq_status aq_splits_run(const aq_tokenizer *t, aq_regex_work *work, const char *text, size_t n, aq_piece_taker *take, void *taker);
 
 uint32_t aq_piece_hash(const char *s, size_t n);
 /* The bit of piece_filter; its high bits: slots are found by the low ones. */
@@ -138,6 +188,8 @@ static inline uint32_t aq_piece_bit(const aq_tokenizer *t, uint32_t hash) {
 }
 /* So many of `what` are too many, or none where some are needed. */
 aq_status aq_tokenizer_refuse_size(const char *place, const char *what, size_t n);
+/* A space in front of each piece that a step made. */
+aq_status aq_tokenizer_refuse_prefix(const char *place);
 /* A table would be slow, because its entries were made so. */
 aq_status aq_tokenizer_refuse_collisions(const char *place, const char *what);
 /* The id whose text in the vocabulary is s, or AQ_NO_ID. */
@@ -231,6 +283,7 @@ typedef struct aq_merge_work {
     size_t ranks_size, symbols_size;
     void *heap; /* of merge_long.c: pairs of ranks that make several things */
     size_t heap_room;
+    aq_regex_work regex;
 } aq_merge_work;
 void aq_merge_work_close(aq_merge_work *w);
 /* Merges ids[0..n) in place by rank, then by position; returns what is left. n <= AQ_SHORT_PIECE. */
@@ -278,6 +331,11 @@ int aq_source_is(const struct cJSON *object, const char *type); /* its "type" */
 AQ_MUST_USE aq_status aq_source_unsupported(const aq_source_reader *r, const char *part, const struct cJSON *object, const char *expected);
 /* The steps of the document: sets kind, pre, prefix, normalizes, strips. */
 AQ_MUST_USE aq_status aq_source_parts(aq_source_reader *r, const struct cJSON *root);
+
+/* ---- source_splits.c ---- */
+/* The pre-tokenizer of byte-level BPE: a part, or a Sequence of them. */
+AQ_MUST_USE aq_status aq_source_splits(aq_source_reader *r, const struct cJSON *p);
+const struct cJSON *aq_source_first(const struct cJSON *part, const char *key, int *list); /* of a part that may be a Sequence; source_parts.c */
 
 /* The document tokenizer.json, or merges.txt: the parts that the fuzzers feed. */
 AQ_MUST_USE aq_status aq_source_parse_json(aq_source_reader *r, const char *text, size_t n);

@@ -5,7 +5,7 @@
  *
  * smollm cuts out every \p{N} character first and applies gpt2's pattern to what lies between, so a digit also ends a segment: the
  * look-ahead of \s+(?!\S) sees the end of text there. A byte that is no UTF-8 is a character of its own of class "other".
- * Cost: every byte is looked at twice at most. A regular-expression library was not tried: the patterns have one page. */
+ * Cost: every byte is looked at twice at most; PCRE2, which runs all other patterns (splits.c), takes ten times as long on these. */
 #include "frontend/tokenizer/internal.h"
 
 enum { O = AQ_CLASS_OTHER, L = AQ_CLASS_LETTER, N = AQ_CLASS_NUMBER, S = AQ_CLASS_SPACE };
@@ -147,7 +147,9 @@ static size_t next_llama3(const segment *s, size_t at) {
     return space_end(s, at, 1);
 }
 
-size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at) {
+size_t aq_pretokenize_by(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at) {
     const segment s = {t, text, n};
-    return t->pre == AQ_PRE_LLAMA3 ? next_llama3(&s, at) : next_gpt2(&s, at);
+    return pre == AQ_PRE_LLAMA3 ? next_llama3(&s, at) : next_gpt2(&s, at);
 }
+
+size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at) { return aq_pretokenize_by(t->pre, t, text, n, at); }

@@ -1,6 +1,6 @@
 /* source_parts.c: the steps of tokenizer.json (normalizer, pre-tokenizer, decoder) that mean one of our kinds:
  *
- *   byte-level BPE   no normalizer; ByteLevel, or Digits or Split (of a pattern that we know by its text) and ByteLevel; decoder ByteLevel
+ *   byte-level BPE   no normalizer; ByteLevel and steps before or behind it (source_splits.c); decoder ByteLevel
  *   SentencePiece    Prepend "_" and Replace " " by "_" as normalizer and no pre-tokenizer, or no normalizer and Metaspace; decoder
  *                    Sequence[Replace, ByteFallback, Fuse, Strip]; _ stands for U+2581
  * Everything else is refused by the name of the part. */
@@ -32,7 +32,7 @@ aq_status aq_source_unsupported(const aq_source_reader *r, const char *part, con
 }
 
 /* A part, or the parts of a Sequence: the first; *list says whether there may be more behind it. */
-static const cJSON *first_of(const cJSON *part, const char *key, int *list) {
+const cJSON *aq_source_first(const cJSON *part, const char *key, int *list) {
     *list = part && aq_source_is(part, "Sequence");
     return *list ? (aq_source_get(part, key) ? aq_source_get(part, key)->child : NULL) : part;
 }
@@ -49,7 +49,7 @@ static int is_replace(const cJSON *part, const char *from, const char *to) {
 
 static aq_status read_normalizer(aq_source_reader *r, const cJSON *normalizer) {
     int list;
-    const cJSON *part = first_of(normalizer, "normalizers", &list);
+    const cJSON *part = aq_source_first(normalizer, "normalizers", &list);
     if (!part)
         return AQ_OK;
     if (is_prepend(part)) {
@@ -86,54 +86,13 @@ static aq_status read_metaspace(aq_source_reader *r, const cJSON *p) {
     return AQ_OK;
 }
 
-static const struct {
-    const char *regex;
-    aq_pretokenizer pre;
-} patterns[] = {
-    {AQ_LLAMA3_PATTERN, AQ_PRE_LLAMA3},
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", AQ_PRE_GPT2},
-};
-
-static aq_status read_split(aq_source_reader *r, const cJSON *p) {
-    uint8_t invert;
-    size_t k = 0, n = sizeof patterns / sizeof *patterns;
-    AQ_TRY(aq_json_flag(r->place, p, "invert", 0, &invert));
-    while (k < n && !has_text(aq_source_get(p, "pattern"), "Regex", patterns[k].regex))
-        k++;
-    if (k == n || !has_text(p, "behavior", "Isolated") || invert)
-        return aq_refuse(AQ_WHY_TOKENIZER_SPLIT, r->place, "pre_tokenizer \"Split\": the pattern of Llama 3 or GPT-2, isolated, expected, not \"%.60s\"",
-                         text_of(aq_source_get(p, "pattern"), "Regex"));
-    r->out->pre = patterns[k].pre;
-    return AQ_OK;
-}
-
-static aq_status read_digits(aq_source_reader *r, const cJSON *p) {
-    uint8_t individual;
-    AQ_TRY(aq_json_flag(r->place, p, "individual_digits", 0, &individual));
-    if (!individual)
-        return aq_refuse(AQ_WHY_TOKENIZER_DIGITS, r->place, "pre_tokenizer Digits: individual_digits true expected");
-    r->out->pre = AQ_PRE_SMOLLM;
-    return AQ_OK;
-}
-
-static aq_status read_byte_level(aq_source_reader *r, const cJSON *p, int is_split) {
-    uint8_t use_regex;
-    AQ_TRY(aq_json_flag(r->place, p, "use_regex", 1, &use_regex));
-    AQ_TRY(aq_json_flag(r->place, p, "add_prefix_space", 1, &r->out->add_prefix_space));
-    if (is_split ? use_regex || r->out->add_prefix_space : !use_regex)
-        return aq_refuse(AQ_WHY_TOKENIZER_REGEX, r->place,
-                         "pre_tokenizer ByteLevel: its own regex (use_regex), or none and no prefix space after Split expected");
-    return AQ_OK;
-}
-
 static aq_status read_pre_tokenizer(aq_source_reader *r, const cJSON *p) {
-    static const char expected[] = "ByteLevel, Sequence of Digits (individual_digits) or Split and ByteLevel, or Metaspace";
-    int list, is_split = 0;
-    const cJSON *part = first_of(p, "pretokenizers", &list);
+    int list;
+    const cJSON *part = aq_source_first(p, "pretokenizers", &list);
     if (!part && r->out->kind == AQ_TOKENIZER_SPM)
         return AQ_OK;
     if (!part)
-        return aq_refuse(AQ_WHY_TOKENIZER_PRE, r->place, "no pre_tokenizer: %s expected", expected);
+        return aq_refuse(AQ_WHY_TOKENIZER_PRE, r->place, "no pre_tokenizer: ByteLevel, a Sequence with it, or Metaspace expected");
     if (aq_source_is(part, "Metaspace")) {
         AQ_TRY(read_metaspace(r, part));
         part = next_of(part, list);
@@ -141,17 +100,7 @@ static aq_status read_pre_tokenizer(aq_source_reader *r, const cJSON *p) {
     }
     if (r->out->kind == AQ_TOKENIZER_SPM)
         return aq_source_unsupported(r, "pre_tokenizer after a normalizer", part, "none");
-    r->out->pre = AQ_PRE_GPT2;
-    if (list && (aq_source_is(part, "Digits") || aq_source_is(part, "Split"))) {
-        is_split = aq_source_is(part, "Split");
-        AQ_TRY(is_split ? read_split(r, part) : read_digits(r, part));
-        part = part->next;
-    }
-    if (!part || !aq_source_is(part, "ByteLevel"))
-        return aq_source_unsupported(r, "pre_tokenizer", part ? part : p, expected);
-    if (next_of(part, list))
-        return aq_source_unsupported(r, "pre_tokenizer after ByteLevel", part->next, "none");
-    return read_byte_level(r, part, is_split);
+    return aq_source_splits(r, p);
 }
 
 /* ---- decoder ---- */
@@ -165,7 +114,7 @@ static int is_strip(const cJSON *part) {
 static aq_status read_spm_decoder(aq_source_reader *r, const cJSON *decoder) {
     static const char expected[] = "Sequence of Replace of U+2581 by spaces, ByteFallback, Fuse and perhaps Strip of one space";
     int list;
-    const cJSON *part = first_of(decoder, "decoders", &list);
+    const cJSON *part = aq_source_first(decoder, "decoders", &list);
     if (!part || !list || !is_replace(part, mark, " "))
         return aq_source_unsupported(r, "decoder", decoder, expected);
     part = part->next;

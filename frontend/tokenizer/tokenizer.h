@@ -1,4 +1,4 @@
-/* tokenizer.h: text to ids and back: byte-level BPE as GPT-2, SmolLM, Llama 3 and Aquila use it, and SentencePiece's BPE over characters
+/* tokenizer.h: text to ids and back: byte-level BPE as GPT-2, SmolLM, Llama 3, Aquila and others use it, and SentencePiece's BPE over characters
  * as Llama 1 and 2 use it.
  *
  * A tokenizer is immutable after it is built and may be shared by threads. Encoding is linear in the length of the text on any
@@ -21,11 +21,24 @@ typedef enum aq_tokenizer_kind { AQ_TOKENIZER_NONE, AQ_TOKENIZER_BPE, AQ_TOKENIZ
  *   SMOLLM  digits split one by one, then GPT-2's pattern (tokenizer.json: Sequence[Digits, ByteLevel])
  *   LLAMA3  Llama 3's pattern, AQ_LLAMA3_PATTERN
  *   WHOLE   not at all (SPM)
- *   SPACES  before every space (SPM: Metaspace with split) */
-typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_LLAMA3, AQ_PRE_WHOLE, AQ_PRE_SPACES } aq_pretokenizer;
+ *   SPACES  before every space (SPM: Metaspace with split)
+ *   SPLITS  by the steps of the source, one after the other */
+typedef enum aq_pretokenizer { AQ_PRE_GPT2, AQ_PRE_SMOLLM, AQ_PRE_LLAMA3, AQ_PRE_WHOLE, AQ_PRE_SPACES, AQ_PRE_SPLITS } aq_pretokenizer;
 
+#define AQ_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define AQ_LLAMA3_PATTERN                                                                                                                        \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+/* A step: what it looks for in each piece of the step before, and what becomes of matches and of what lies between, as Hugging Face's tokenizers say it.
+ *   REGEX        an expression of Oniguruma (regex_read.c says which part of its language is read); TEXT: the text as it stands
+ *   DIGITS       one digit; PUNCTUATION: one mark
+ *   ALPHABET     nothing; steps behind it see a piece's bytes in GPT-2's printable alphabet */
+typedef enum aq_split_kind { AQ_SPLIT_REGEX, AQ_SPLIT_TEXT, AQ_SPLIT_DIGITS, AQ_SPLIT_PUNCTUATION, AQ_SPLIT_ALPHABET } aq_split_kind;
+typedef enum aq_behavior { AQ_ISOLATED, AQ_REMOVED, AQ_CONTIGUOUS, AQ_MERGED_WITH_PREVIOUS, AQ_MERGED_WITH_NEXT, AQ_BEHAVIORS } aq_behavior;
+typedef struct aq_split {
+    uint8_t kind, behavior, invert; /* invert: what lies between is the match */
+    aq_bytes pattern;               /* REGEX, TEXT */
+} aq_split;
 
 /* Which stretches of text between added tokens get a space in front: those that do not begin with one; all; the one at the text's start if
  * it does not begin with one. */
@@ -48,6 +61,8 @@ typedef struct aq_tokenizer_source {
     aq_tokenizer_kind kind;
     const char *place;          /* file, for messages */
     aq_pretokenizer pre;
+    uint32_t n_splits;          /* SPLITS; at most AQ_SPLIT_LIMIT */
+    const aq_split *splits;
     uint8_t add_prefix_space;   /* an aq_prefix */
     uint8_t normalizes;         /* SPM: prefix and U+2581 are put in before `normalized` added tokens are looked for, not after */
     uint8_t strips;             /* SPM: decoding drops a space at the very start */
@@ -72,6 +87,21 @@ typedef struct aq_tokenizer aq_tokenizer;
 AQ_MUST_USE aq_status aq_tokenizer_build(const aq_tokenizer_source *source, aq_tokenizer **out);
 /* The same, but matched and decoded as FlagAI's own v1 tokenizer does with the data of an Aquila model; flagai.c says how that differs. */
 AQ_MUST_USE aq_status aq_tokenizer_build_flagai(const aq_tokenizer_source *source, aq_tokenizer **out);
+/* A byte-level tokenizer as `tokenizer.ggml.pre` of GGUF names it (patterns.c). */
+typedef struct aq_named_pattern {
+    const char *name;
+    aq_pretokenizer pre;
+    uint8_t ignore_merges, add_bos; /* what files of that name leave out */
+    uint8_t n_splits;
+    const aq_split *splits;
+} aq_named_pattern;
+const aq_named_pattern *aq_pattern_find(aq_bytes name); /* NULL: not known */
+/* The name of a source's pattern and ignore_merges; NULL: none says both. */
+const char *aq_pattern_name(const aq_tokenizer_source *source);
+/* Sets pre to GPT2, SMOLLM or LLAMA3 where the steps of a source mean just that. */
+void aq_pattern_settle(aq_tokenizer_source *source);
+/* "Isolated", ... as tokenizer.json has it. */
+const char *aq_behavior_name(aq_behavior behavior);
 /* The entries that vocab.json has of an Aquila tokenizer that FlagAI's own code is to read: it counts special tokens on from there. 0 where it would
  * count to other ids, as for any other tokenizer. */
 uint32_t aq_tokenizer_flagai_size(const aq_tokenizer_source *source);
@@ -104,6 +134,7 @@ typedef struct aq_ids {
     int32_t *at;
     size_t n, room;
 } aq_ids;
+/* AQ_REFUSED: a pattern of the file takes too many steps on this text. */
 AQ_MUST_USE aq_status aq_tokenizer_encode(const aq_tokenizer *t, const char *text, size_t n, int match_special, aq_ids *ids);
 /* The same, but the text of an added token counts only where it lies inside one of the stretches open[0..n_open), which are sorted and
  * do not touch: for a conversation, where a template may name control tokens and a user may not. */

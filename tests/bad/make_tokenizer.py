@@ -104,8 +104,6 @@ def make_535(d): return fast(d, model(merges=[["a", "b", "c"]]))
 def make_536(d): return fast(d, model(unk_token=3))
 def make_537(d): return fast(d, model(unk_token="<unk>"))
 def make_538(d): return fast(d, part("pre_tokenizer", None))
-def make_539(d): return fast(d, part("pre_tokenizer", {"type": "ByteLevel", "use_regex": False}))
-def make_540(d): return fast(d, part("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}))
 def make_541(d): return fast(d, post(token("<start>"), TEXT))
 def make_542(d): return fast(d, post(token("<end>")))
 def make_543(d): return fast(d, post(TEXT, token("<end>"), token("<end>")))
@@ -124,4 +122,15 @@ def make_558(d): return fast(d, part("pre_tokenizer", {"type": "Sequence", "pret
     {"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "add_prefix_space": True}]}))
 def make_559(d): return fast(d, lambda t: (post(token("<end>"), TEXT)(t), t["post_processor"]["special_tokens"]["<end>"].update(ids=[9])))
 def make_560(d): return fast(d, model(unk_token="ab"))
+def split(*parts):
+    """pre_tokenizer: Sequence of Splits by these expressions, and ByteLevel."""
+    return part("pre_tokenizer", {"type": "Sequence", "pretokenizers": [
+        *({"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in parts), {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]})
+
+
+def make_565(d): return fast(d, split("\\w+"))
+def make_566(d): return fast(d, split("a" * 4097))
+def make_567(d): return fast(d, split("(?<=a+)b"))
+def make_568(d): return [*fast(d, split("(?:a|a|b)+c")), "--file", put(os.path.join(d, "text"), "ab" * 100 + " c")]
+def make_569(d): return fast(d, split(*33 * ["a"]))
 def make_564(d): return ["tokenize", "flagai-v1:" + slow(d)[1]]

@@ -1,5 +1,5 @@
 /* example.c: a program of its own that goes on with a text: example MODEL TEXT [TARGET]. C99; it needs frontend/aquila.h, what that includes, and the
- * static libraries aq_frontend aq_passes aq_codegen aq_runtime aq_ir, cjson, utf8proc, pthread, dl, m. */
+ * static libraries aq_frontend aq_passes aq_codegen aq_runtime aq_ir, cjson, utf8proc, pcre2-8, pthread, dl, m. */
 #include "frontend/aquila.h"
 
 #include <stdio.h>

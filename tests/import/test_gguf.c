@@ -381,7 +381,7 @@ static void contradictions_are_named(void **state) {
 static void an_unusable_tokenizer_leaves_a_note(void **state) {
     (void)state;
     static const char *const cases[][3] = {
-        {"smollm", "qwen25", "the file's tokenizer.ggml.pre is \"qwen25\": expected smollm, gpt-2, llama-bpe, default or aquila: name a tokenizer folder with --tokenizer"},
+        {"smollm", "qwen25", "the file's tokenizer.ggml.pre is \"qwen25\": expected llama-bpe, gpt-2, qwen2, tekken, deepseek-llm or another name of a known pattern: name a tokenizer folder with --tokenizer"},
         {"gpt2", "bert", "the file's tokenizer.ggml.model is \"bert\": expected gpt2 (byte-level BPE) or llama (SentencePiece): name a tokenizer folder with --tokenizer"},
     };
     aq_micro m;

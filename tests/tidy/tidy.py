@@ -25,7 +25,7 @@ LAYERS = {
 PUBLIC = ["frontend/aquila.h", "runtime/aquila_rt.h", "ir/status.h", "ir/arena.h"]
 # Third-party headers and the one place each may be used in.
 FOREIGN = {
-    "cjson/": "frontend/", "utf8proc.h": "frontend/", "histedit.h": "frontend/cli/", "editline/": "frontend/cli/",
+    "cjson/": "frontend/", "utf8proc.h": "frontend/", "pcre2.h": "frontend/tokenizer/", "histedit.h": "frontend/cli/", "editline/": "frontend/cli/",
     "llvm-c/": "codegen/cpu/", "sqlite3.h": "codegen/", "cuda": "runtime/cuda/", "nvrtc": "codegen/cuda/", "mpi.h": "runtime/",
     "cmocka.h": "tests/",
 }

@@ -194,7 +194,7 @@ static void test_refusals(void **state) {
     refuse("{\"decoder\": {\"type\": \"WordPiece\"}," BYTE_LEVEL "," MODEL("") "}", "decoder \"WordPiece\"");
     refuse("{\"pre_tokenizer\": {\"type\": \"Metaspace\"}," MODEL("") "}", "pre_tokenizer \"Metaspace\"");
     refuse("{\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\"}]}," MODEL("") "}", "pre_tokenizer \"Split\"");
-    refuse("{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"use_regex\": false}," MODEL("") "}", "use_regex");
+    refuse("{\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, {\"type\": \"ByteLevel\"}]}," MODEL("") "}", "add_prefix_space");
     refuse("{" BYTE_LEVEL ", \"post_processor\": {\"type\": \"RobertaProcessing\"}," MODEL("") "}", "post_processor \"RobertaProcessing\"");
     refuse("{" BYTE_LEVEL ", \"model\": {\"type\": \"Unigram\"}}", "the model \"Unigram\" is not supported: BPE expected");
     refuse("{" BYTE_LEVEL "," MODEL(", \"unk_token\": \"ab\"") "}", "the unk token is what merge 0 makes");
