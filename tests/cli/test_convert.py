@@ -166,8 +166,8 @@ class Convert(unittest.TestCase):
         self.assertEqual(digest(self.path("m.gguf")), before)
         self.assertEqual(leftovers(self.folder) + os.listdir(self.path("folder")) + os.listdir(self.path("flag")), [])
 
-    def kill_at_random(self, what, make, states):
-        """make(): arguments of the program. states(): what stands there, None for what may not."""
+    def kill_at_random(self, what, make, states, kills=KILLS, late=0):
+        """make(): arguments of the program. states(): what stands there, None for what may not. late: the part of its time in which nothing is written."""
         r = random.Random(f"{SEED} {what}")
         times = []
         for _ in range(4):
@@ -176,17 +176,17 @@ class Convert(unittest.TestCase):
             run(*args)
             times.append(time.monotonic() - started)
         seen, killed, left = {}, 0, 0
-        for i in range(KILLS):
+        for i in range(kills):
             args = make()
             p = subprocess.Popen([PROGRAM, *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(r.random() * 0.95 * min(times))
+            time.sleep((late + r.random() * (0.95 - late)) * min(times))
             p.send_signal(signal.SIGKILL)
             killed += p.wait() == -signal.SIGKILL
             left += bool(leftovers(self.folder))
             state = states()
             self.assertIsNotNone(state, f"{what}: kill {i} of seed {SEED}: neither the old nor the new one")
             seen[state] = seen.get(state, 0) + 1
-        print(f"{what}: {killed} of {KILLS} killed at work, {left} with temporary files left; then: "
+        print(f"{what}: {killed} of {kills} killed at work, {left} with temporary files left; then: "
               f"{', '.join(f'{k} {v}' for k, v in sorted(seen.items()))}", file=sys.stderr)
         self.assertGreater(killed, 0)
 
@@ -206,15 +206,25 @@ class Convert(unittest.TestCase):
         self.assertEqual(os.listdir(self.folder), ["m.gguf"], "leftovers of killed writers stay")
 
     def test_kill_a_folder(self):
+        self.kill_a_folder("folder", ["--shard-size", "100KB"])
+
+    def test_kill_a_folder_of_flagai(self):
+        """In FlagAI's form, and with an adapter merged into it."""
+        sys.path.insert(0, "tests/bad")
+        from make_lora import case
+        case(self.path("lora"))
+        self.kill_a_folder("FlagAI's folder, merged", ["--to", "flagai", "--lora", self.path("lora")])
+
+    def kill_a_folder(self, what, more):
         out = self.path("m")
         digests, turn = {}, [0]
         for name, kind in (("old", "f32"), ("new", "f16")):
-            self.good("convert", TINY, "-o", out, "--weights-type", kind, "--shard-size", "100KB")
+            self.good("convert", TINY, "-o", out, "--weights-type", kind, *more)
             digests[digest(out)] = name
 
         def make():
             turn[0] ^= 1
-            return ["convert", TINY, "-o", out, "--weights-type", ("f32", "f16")[turn[0]], "-t", "1", "--shard-size", "100KB"]
+            return ["convert", TINY, "-o", out, "--weights-type", ("f32", "f16")[turn[0]], "-t", "1", *more]
 
         def states():
             known = digests.get(digest(out))
@@ -223,10 +233,26 @@ class Convert(unittest.TestCase):
                 return "unfinished"
             return known
 
-        self.kill_at_random("folder", make, states)
+        self.kill_at_random(what, make, states)
         self.good(*make())
         self.assertIsNotNone(digests.get(digest(out)))
         self.assertEqual(leftovers(out), [])
+
+    def test_kill_a_plan(self):
+        """`compile -o` by several threads; its plan goes to the disk at the very end."""
+        out = self.path("m.aqp")
+        digests, turn = {}, [0]
+        for name, types in (("old", "f32"), ("new", "q8_0")):
+            self.good("compile", TINY, "-o", out, "--weights-type", types, "--jobs", "2", "--cache", "none")
+            digests[digest(out)] = name
+
+        def make():
+            turn[0] ^= 1
+            return ["compile", TINY, "-o", out, "--weights-type", ("f32", "q8_0")[turn[0]], "--jobs", "2", "--cache", "none"]
+
+        self.kill_at_random("plan", make, lambda: digests.get(digest(out)), kills=8, late=0.7)
+        self.good(*make())
+        self.assertEqual(os.listdir(self.folder), ["m.aqp"])
 
     def test_kill_a_cache(self):
         cache = self.path("cache")
