@@ -175,11 +175,11 @@ static aq_status lowers(const aq_module *m, aq_id body, const aq_schedule *s, in
 
 enum { OPEN_TOKENS = 258, OPEN_BYTES = 8 << 20 /* of activations: they come from L3, which the workers share */ };
 
-/* Weights with steps (the K types) that int16 activations meet, in panels, are opened once for all tokens of a work item: bits the same, and from
- * some twenty tokens on faster (emit_wide.c). The more tokens the better, though their activations leave L2: q6_k, 512 tokens, K = 1024, 96 at a
- * time 178, 258 180, 516 184 Gop/s; K = 2816, 78 175, 258 180; K = 11008, 84 120, 258 177, one panel for 12 tokens 146. Tried and dropped
- * for the other types, whose codes are quick to unpack: q4_0 at 512 tokens 196 -> 194, at 16 181 -> 158. Activations of bytes would lose: their
- * dots take the codes as bytes. */
+/* Weights with steps in their integers (the K types) that int16 activations meet, in panels, are opened once for all tokens of a work item: bits the
+ * same, and from some twenty tokens on faster (emit_wide.c). The more tokens the better, though their activations leave L2: q6_k, 512 tokens, K = 1024,
+ * 96 at a time 178, 258 180, 516 184 Gop/s; K = 2816, 78 175, 258 180; K = 11008, 84 120, 258 177, one panel for 12 tokens 146. Tried and dropped
+ * for the other types, whose codes are quick to unpack: q4_0 at 512 tokens 196 -> 194, at 16 181 -> 158; iq4_xs 199 -> 200, at 24 206 -> 188.
+ * Activations of bytes would lose: their dots take the codes as bytes. */
 static aq_status open_weights(aq_module *m, aq_id body, const look *w, const aq_target *t, aq_schedule *s) {
     const aq_body *b = &m->bodies.at[body];
     aq_axis_plan *n_plan = plan_of(s, 'n'), *t_plan = plan_of(s, 't');
@@ -201,8 +201,8 @@ static aq_status open_weights(aq_module *m, aq_id body, const look *w, const aq_
         aq_dtype type = in_type(m, n, 1)->dtype;
         char name[96];
         aq_value_plan *p = &s->value[s->n_values];
-        if (aq_dtype_of(type)->kind != AQ_KIND_WEIGHT || !aq_block_of(type)->steps || layout_of(m, body, weight) != AQ_LAYOUT_PANEL ||
-            aq_low_value_plan(m, b, s, weight))
+        if (aq_dtype_of(type)->kind != AQ_KIND_WEIGHT || !aq_block_of(type)->steps || aq_block_steps_scale(aq_block_of(type)) ||
+            layout_of(m, body, weight) != AQ_LAYOUT_PANEL || aq_low_value_plan(m, b, s, weight))
             continue;
         aq_low_value_name(m, b, weight, name, sizeof name);
         *p = (aq_value_plan){.kept = AQ_KEPT_LOCAL};

@@ -47,7 +47,7 @@ static int is_blocks(aq_dtype t) { return aq_dtype_of(t)->kind == AQ_KIND_WEIGHT
 
 /* Types with 256 elements a block give way to those of 32, as llama.cpp has it; rows no block fits become f16. */
 static aq_dtype fitting(aq_dtype want, int64_t cols) {
-    static const char *const smaller[][2] = {{"q2_k", "q4_0"}, {"q3_k", "q4_0"}, {"q4_k", "q5_0"}, {"q5_k", "q5_1"}, {"q6_k", "q8_0"}};
+    static const char *const smaller[][2] = {{"q2_k", "q4_0"}, {"q3_k", "q4_0"}, {"q4_k", "q5_0"}, {"q5_k", "q5_1"}, {"q6_k", "q8_0"}, {"iq4_xs", "iq4_nl"}};
     if (cols % aq_dtype_of(want)->block == 0)
         return want;
     for (size_t i = 0; i < sizeof smaller / sizeof *smaller; i++) {

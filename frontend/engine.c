@@ -49,7 +49,7 @@ static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
         return AQ_OK;
     *out = aq_dtype_by_name(t, strlen(t));
     if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
-        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k or iq4_nl", t);
+        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl or iq4_xs", t);
     return AQ_OK;
 }
 

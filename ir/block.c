@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* iq4_nl: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, 128 more so that they are bytes without a sign. */
+/* iq4_nl, iq4_xs: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, 128 more so that they are bytes without a sign. */
 static const uint8_t uneven[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
 static const aq_block blocks[AQ_DTYPE_COUNT] = {
@@ -25,6 +25,7 @@ static const aq_block blocks[AQ_DTYPE_COUNT] = {
     [AQ_Q5_K] = {0, 0, 1, AQ_STEPS_SIX_MIN, 4, 0, 2, {{48, 6, 32, 32, 5, 2, 4, 4, 0}, {16, 8, 0, 32, 5, 8, 1, 1, 4}}, NULL},
     [AQ_Q6_K] = {32, 0, 2, AQ_STEPS_BYTES, 192, 208, -1, {{0, 7, 64, 64, 6, 2, 4, 4, 0}, {128, 7, 32, 32, 5, 4, 2, 2, 4}}, NULL},
     [AQ_IQ4_NL] = {128, 0, 1, AQ_STEPS_NONE, 0, 0, -1, {{2, 5, 0, 16, 4, 2, 4, 4, 0}, {0}}, uneven},
+    [AQ_IQ4_XS] = {128, 0, 1, AQ_STEPS_EIGHT, 2, 0, -1, {{8, 5, 16, 16, 4, 2, 4, 4, 0}, {0}}, uneven},
 };
 
 const aq_block *aq_block_of(aq_dtype t) {
@@ -46,6 +47,7 @@ const aq_block *aq_block_of(aq_dtype t) {
     case AQ_Q5_K: f(AQ_Q5_K, __VA_ARGS__); break;                                                                                           \
     case AQ_Q6_K: f(AQ_Q6_K, __VA_ARGS__); break;                                                                                           \
     case AQ_IQ4_NL: f(AQ_IQ4_NL, __VA_ARGS__); break;                                                                                       \
+    case AQ_IQ4_XS: f(AQ_IQ4_XS, __VA_ARGS__); break;                                                                                       \
     default: assert(!"a weight block type without a rule");                                                                                 \
     }
 
@@ -110,7 +112,8 @@ void aq_block_put_codes(aq_dtype t, const uint8_t *code, unsigned char *p) { CAL
 
 /* q3_k: byte j of 12: steps j (low nibble) and j + 8 (high nibble) without their upper 2 bits; those of step j in byte 8 + j % 4 from bit
  * 2 * (j / 4) on. q4_k, q5_k: bytes 0..3 step of d, 4..7 step of m of groups 0..3, 6 bits; bytes 8..11 the lower 4 bits of groups 4..7, d
- * in the low nibble; their upper 2 bits are the upper 2 bits of bytes 0..7. */
+ * in the low nibble; their upper 2 bits are the upper 2 bits of bytes 0..7. iq4_xs: the upper 2 bits of step j are bits 2j of bytes 0..1, the lower 4
+ * the low (j even) or high nibble of byte 2 + j / 2. */
 INLINE void steps(aq_dtype t, const unsigned char *p, int8_t *step, uint8_t *minus) {
     p += blocks[t].steps_at;
     switch (blocks[t].steps) {
@@ -137,6 +140,12 @@ INLINE void steps(aq_dtype t, const unsigned char *p, int8_t *step, uint8_t *min
     case AQ_STEPS_BYTES:
         memcpy(step, p, 16);
         memset(minus, 0, 16);
+        return;
+    case AQ_STEPS_EIGHT:
+        for (int j = 0; j < 8; j++) {
+            step[j] = (int8_t)(((p[2 + j / 2] >> 4 * (j % 2) & 15) | (p[j / 4] >> 2 * (j % 4) & 3) << 4) - 32);
+            minus[j] = 0;
+        }
         return;
     default: return;
     }
@@ -167,6 +176,14 @@ void aq_block_put_steps(aq_dtype t, const int8_t *step, const uint8_t *minus, un
         }
         return;
     case AQ_STEPS_BYTES: memcpy(p, step, 16); return;
+    case AQ_STEPS_EIGHT:
+        memset(p, 0, 6);
+        for (int j = 0; j < 8; j++) {
+            int s = step[j] + 32;
+            p[2 + j / 2] = (unsigned char)(p[2 + j / 2] | (s & 15) << 4 * (j % 2));
+            p[j / 4] = (unsigned char)(p[j / 4] | s >> 4 << 2 * (j % 4));
+        }
+        return;
     default: return;
     }
 }

@@ -1,7 +1,7 @@
 /* block.h: how a weight block type keeps its numbers: one table for decoding, encoding, packing into panels and emitting code.
  * block.c reads it, panel.c packs by it.
  *
- * Every weight block is a run of groups of 32 elements (one group, or the eight of a K type). Element k has an unsigned code (q8_0: a
+ * Every weight block is a run of groups of 32 elements (one group, or the eight of a K type or iq4_xs). Element k has an unsigned code (q8_0: a
  * signed one), put together from one or two bit fields, and stands for (code - zero) * d + m; in types with levels level[code] takes the
  * code's place. d and m belong to a group or to each half of it. Types with `steps` have them as (f16 of the block) * (small integer of the half), exact in f32: 11 bits times at most 8. */
 #ifndef AQ_IR_BLOCK_H
@@ -21,7 +21,8 @@ typedef enum aq_steps {
     AQ_STEPS_NIBBLES, /* 16 bytes: step of d in the low nibble, of m in the high one */
     AQ_STEPS_SIX,     /* 12 bytes: 16 numbers of 6 bits, less 32 */
     AQ_STEPS_SIX_MIN, /* 12 bytes: 8 steps of d and 8 of m, 6 bits each */
-    AQ_STEPS_BYTES    /* 16 signed bytes */
+    AQ_STEPS_BYTES,   /* 16 signed bytes */
+    AQ_STEPS_EIGHT    /* u16, 4 bytes: 8 numbers of 6 bits, less 32, which scale d itself */
 } aq_steps;
 
 typedef struct aq_block {
@@ -42,6 +43,9 @@ static inline int aq_block_number(const aq_block *b, uint8_t code) { return b->i
 
 /* The sum of q * step * (16-bit integer) over a group may leave 32 bits: 32 * 32 * 128 * 32767. That of a half never does: 2147418112. */
 static inline int aq_block_sums_halves(const aq_block *b) { return b->steps == AQ_STEPS_BYTES; }
+
+/* Such steps are part of d, not of the integers: 32 * 127 * 32 * 32767 would leave 32 bits, and for one step a group no sums of halves are needed. */
+static inline int aq_block_steps_scale(const aq_block *b) { return b->steps == AQ_STEPS_EIGHT; }
 
 /* The codes of group `group` of the block at p (q8_0: two's complement bytes). */
 void aq_block_codes(aq_dtype t, const unsigned char *p, int group, uint8_t code[AQ_GROUP]);

@@ -227,7 +227,8 @@ INLINE int32_t load_i32(const unsigned char *p) {
         case AQ_Q4_K:                                                                                                                       \
         case AQ_Q5_K:                                                                                                                       \
         case AQ_Q6_K:                                                                                                                       \
-        case AQ_IQ4_NL: GROUPS(T, t);                                                                                                       \
+        case AQ_IQ4_NL:                                                                                                                     \
+        case AQ_IQ4_XS: GROUPS(T, t);                                                                                                       \
         case AQ_DTYPE_NONE:                                                                                                                 \
         case AQ_DTYPE_COUNT: assert(!"no type to decode");                                                                                  \
         }                                                                                                                                   \

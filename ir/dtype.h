@@ -43,7 +43,7 @@ void aq_dtype_decode_f64(aq_dtype t, const void *src, size_t first, size_t n, do
 
 /* The inverse where there is one: FLOAT and INT by rounding to nearest even (integers saturate), ACT by the rule in
  * dtype.def, WEIGHT by the files' usual rule (q8_0: d = max|x|/127; q4_0, q5_0: d = signed max/-8, /-16; q4_1, q5_1:
- * d = (max-min)/15, /31; K types and iq4_nl: least squared error, encode_k.c, encode_levels.c). */
+ * d = (max-min)/15, /31; K types and iq4: least squared error, encode_k.c, encode_levels.c). */
 void aq_dtype_encode_f32(aq_dtype t, const float *src, size_t n, void *dst);
 
 #endif

@@ -33,8 +33,8 @@
  * partial (e / V) mod L, in order, then the halving tree ("lanesLvV"). W warps on the reduced axis: each part so, then the parts in order
  * (".wW" behind the class). mma M on the reduced axis: the order within M elements is the hardware's, the same on every run of one chip and
  * on no other; fragments in order ("mmaM"). stages change no order. dot of a WEIGHT with an ACT block: per group of 32 the exact integer
- * dot product, a K type's integers times their step of d, then acc = fma(float(idot), d_w * d_a, acc), d_w the f16 of the block (q6_k, whose
- * sums may leave 32 bits: float(idot of the first half) + float(idot of the second)); and where the type has an offset acc = fma(m_w, s_a,
+ * dot product, a K type's integers times their step of d, then acc = fma(float(idot), d_w * d_a, acc), d_w the f16 of the block (iq4_xs: times the
+ * step, which its integers do without; q6_k, whose sums may leave 32 bits: float(idot of the first half) + float(idot of the second)); and where the type has an offset acc = fma(m_w, s_a,
  * acc) after it, with scales of 16 elements for each half, s_a = d_a * float(sum of the half's integers) (class "blocks"); with lanes L and vec V (whole
  * groups), the groups of lane l into partial l, then the halving tree ("blocksLvV").
  *

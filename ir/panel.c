@@ -10,21 +10,22 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { R = AQ_PANEL_ROWS, HEAD = 320 /* halves and steps before the codes of a block of 256: a multiple of 64, so that the codes are aligned */ };
+enum { R = AQ_PANEL_ROWS };
 
 aq_panel aq_panel_of(aq_dtype t) {
     const aq_block *b = aq_block_of(t);
     int low = b->field[0].bits * 4 * R, high = b->field[1].bits * 4 * R;
+    int step = b->steps == AQ_STEPS_SIX_MIN ? 2 * R : R, head = 4 * R + AQ_SUPER / AQ_GROUP * b->halves * step; /* a multiple of 64: the codes are aligned */
     if (b->steps)
-        return (aq_panel){.bytes = (uint32_t)(HEAD + AQ_SUPER / AQ_GROUP * (low + high)),
+        return (aq_panel){.bytes = (uint32_t)(head + AQ_SUPER / AQ_GROUP * (low + high)),
                           .elements = AQ_SUPER,
-                          .codes_at = HEAD,
+                          .codes_at = (uint16_t)head,
                           .codes_step = (uint16_t)(low + high),
                           .field_at = {0, (uint16_t)low},
                           .d_at = 0,
                           .m_at = b->m_at < 0 ? -1 : 2 * R,
                           .steps_at = 4 * R,
-                          .steps_step = b->steps == AQ_STEPS_SIX_MIN ? 2 * R : R};
+                          .steps_step = (uint16_t)step};
     int has_m = b->m_at >= 0;
     return (aq_panel){.bytes = (uint32_t)(low + high + (has_m ? 4 : 2) * R),
                       .elements = AQ_GROUP,
@@ -148,6 +149,10 @@ static opened open_element(aq_dtype t, const unsigned char *block, int r, int e)
     if (b->steps) {
         o.step = b->steps == AQ_STEPS_NIBBLES ? *steps & 15 : (signed char)*steps;
         o.m *= -(double)(b->steps == AQ_STEPS_NIBBLES ? *steps >> 4 : b->steps == AQ_STEPS_SIX_MIN ? steps[R] : 0);
+    }
+    if (aq_block_steps_scale(b)) {
+        o.d *= o.step;
+        o.step = 1;
     }
     return o;
 }

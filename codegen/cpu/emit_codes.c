@@ -214,6 +214,10 @@ static void stored_steps(emitter *e, const block_form *f, val group, val j, val 
         val low = bits_of(e, byte_at(e, group, at, and64(e, j, 7)), times64(e, shift64(e, j, 3), 4), 4, 0);
         val high = bits_of(e, byte_at(e, group, at + 8, and64(e, j, 3)), times64(e, shift64(e, j, 2), 2), 2, 4);
         *step = e->l->BuildSub(e->b, join(e, low, high), k32(e, 32), "");
+    } else if (f->rule->steps == AQ_STEPS_EIGHT) {
+        val low = bits_of(e, byte_at(e, group, at + 2, shift64(e, j, 1)), times64(e, and64(e, j, 1), 4), 4, 0);
+        val high = bits_of(e, byte_at(e, group, at, shift64(e, j, 2)), times64(e, and64(e, j, 3), 2), 2, 4);
+        *step = e->l->BuildSub(e->b, join(e, low, high), k32(e, 32), "");
     } else if (f->rule->steps == AQ_STEPS_SIX_MIN) {
         val upper = e->l->BuildICmp(e->b, LLVMIntUGE, j, k64(e, 4), ""), rest = byte_at(e, group, at + 8, and64(e, j, 3)), *out[2] = {step, minus};
         for (int i = 0; i < 2; i++) {
@@ -234,7 +238,7 @@ static void panel_steps(emitter *e, const block_form *f, const block_place *p, v
     val at = aq_emit_step_address(e, at_bytes(e, p->group, times64(e, j, f->panel.steps_step)), f->panel.steps_at);
     if (!lanes)
         at = at_bytes(e, at, aq_emit_ix_scalar(e, p->row));
-    *step = bytes_as_i32(e, at, lanes, f->rule->steps == AQ_STEPS_SIX || f->rule->steps == AQ_STEPS_BYTES);
+    *step = bytes_as_i32(e, at, lanes, f->rule->steps == AQ_STEPS_SIX || f->rule->steps == AQ_STEPS_BYTES || f->rule->steps == AQ_STEPS_EIGHT);
     *minus = NULL;
     if (f->rule->steps == AQ_STEPS_NIBBLES) {
         *minus = nibble(e, *step, 1);
@@ -271,6 +275,10 @@ block_scale aq_emit_block_scale(emitter *e, const block_form *f, const block_pla
         panel_steps(e, f, p, j, lanes, &s.step, &minus);
     else
         stored_steps(e, f, p->group, j, &s.step, &minus);
+    if (aq_block_steps_scale(f->rule)) { /* exact: 11 bits times 6 */
+        s.d = e->l->BuildFMul(e->b, s.d, aq_emit_f32(e, s.step), "");
+        s.step = NULL;
+    }
     if (s.m) {
         minus = e->l->BuildSub(e->b, e->l->ConstNull(e->l->TypeOf(minus)), minus, "");
         s.m = e->l->BuildFMul(e->b, s.m, aq_emit_f32(e, minus), "");

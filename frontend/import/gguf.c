@@ -195,7 +195,7 @@ aq_status aq_gguf_strings(aq_arena *arena, const aq_gguf *g, const aq_gguf_value
 /* Names of types that files in circulation have and we do not: only for the message. */
 static const char *foreign_type(uint32_t number) {
     static const char *const names[] = {[9] = "q8_1", [15] = "q8_K", [16] = "iq2_xxs", [17] = "iq2_xs", [18] = "iq3_xxs", [19] = "iq1_s",
-                                        [21] = "iq3_s", [22] = "iq2_s", [23] = "iq4_xs", [25] = "i16", [27] = "i64", [29] = "iq1_m", [34] = "tq1_0",
+                                        [21] = "iq3_s", [22] = "iq2_s", [25] = "i16", [27] = "i64", [29] = "iq1_m", [34] = "tq1_0",
                                         [35] = "tq2_0", [39] = "mxfp4", [40] = "nvfp4", [41] = "q1_0", [42] = "q2_0"};
     return number < sizeof names / sizeof *names && names[number] ? names[number] : "unknown";
 }

@@ -209,8 +209,8 @@ static inline int gen_index(gen *g, aq_op op) {
 
 /* A block type whose blocks fill rows of k elements; k 0: any. */
 static inline aq_dtype gen_block_type(gen *g, int64_t k) {
-    static const aq_dtype blocks[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_Q5_0, AQ_Q5_1, AQ_IQ4_NL, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K};
-    return blocks[gen_below(g, k % 256 ? 6 : 11)];
+    static const aq_dtype blocks[] = {AQ_Q4_0, AQ_Q4_1, AQ_Q8_0, AQ_Q5_0, AQ_Q5_1, AQ_IQ4_NL, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K, AQ_IQ4_XS};
+    return blocks[gen_below(g, k % 256 ? 6 : 12)];
 }
 static inline int64_t gen_block_width(gen *g, aq_dtype t) {
     return aq_dtype_of(t)->block > 32 ? aq_dtype_of(t)->block : 32 + 32 * gen_below(g, 2);

@@ -50,7 +50,7 @@ static void row_dots(void **state) {
              8, 1e-6);
 }
 
-static const char *const all_weights[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl"};
+static const char *const all_weights[] = {"q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"};
 enum { N_WEIGHTS = sizeof all_weights / sizeof *all_weights };
 
 /* An extent of several groups. */

@@ -123,7 +123,7 @@ static void write_reduction(writer *w) {
 }
 
 static void write_blocks(writer *w) {
-    const char *weight = ONE_OF(w, "q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl");
+    const char *weight = ONE_OF(w, "q4_0", "q4_1", "q8_0", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs");
     int K = aq_dtype_of(aq_dtype_by_name(weight, strlen(weight)))->block == 256 ? 256 * between(w, 1, 2) : 32 * between(w, 1, 5), N = between(w, 1, 50);
     int two = below(w, 3) == 0;
     const char *act = ONE_OF(w, "a16", "a8"), *layout = ONE_OF(w, "panel", "panel", "");

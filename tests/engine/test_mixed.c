@@ -1,4 +1,4 @@
-/* test_mixed.c: a GGUF file whose matrices have all eleven block types, several in one region (q, k, v; gate and up): its logits are those that numpy
+/* test_mixed.c: a GGUF file whose matrices have all twelve block types, several in one region (q, k, v; gate and up): its logits are those that numpy
  * computes in f64 from the gguf package's values of the same bytes (tests/oracle/mixed.py), by the interpreter and by compiled kernels, in panels
  * and as stored. */
 #include "codegen/cpu/cpu.h"
@@ -30,7 +30,7 @@ static const struct {
     uint16_t d, m;
 } halves[] = {{AQ_Q4_0, 0x2200, 0}, {AQ_Q4_1, 0x2200, 0xab80}, {AQ_Q5_0, 0x1e00, 0},      {AQ_Q5_1, 0x1e00, 0xabd0}, {AQ_Q8_0, 0x1000, 0},
               {AQ_Q2_K, 0x20c0, 0x2500}, {AQ_Q3_K, 0x1400, 0}, {AQ_Q4_K, 0x0c00, 0x1780}, {AQ_Q5_K, 0x0800, 0x17c0}, {AQ_Q6_K, 0x0200, 0},
-              {AQ_IQ4_NL, 0x1400, 0}};
+              {AQ_IQ4_NL, 0x1400, 0}, {AQ_IQ4_XS, 0x0400, 0}};
 
 static unsigned char hashed(uint64_t i, uint64_t k) {
     uint64_t u = (i * 2654435761u + k * 40503u) & 0xffffffffu;
@@ -76,7 +76,7 @@ static aq_tensor norm(const char *name, uint64_t k) {
 static void write_model(const char *path) {
     static const char *const names[] = {"wq", "wk", "wv", "wo", "w1", "w3", "w2"};
     static const int64_t shape[7][2] = {{D, D}, {2 * E, D}, {2 * E, D}, {D, D}, {F, D}, {F, D}, {D, F}};
-    static const aq_dtype types[2][7] = {{AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K, AQ_Q5_0, AQ_Q5_1}, {AQ_Q8_0, AQ_Q4_0, AQ_Q4_1, AQ_Q6_K, AQ_IQ4_NL, AQ_Q5_K, AQ_Q2_K}};
+    static const aq_dtype types[2][7] = {{AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K, AQ_Q5_0, AQ_Q5_1}, {AQ_Q8_0, AQ_Q4_0, AQ_Q4_1, AQ_Q6_K, AQ_IQ4_NL, AQ_Q5_K, AQ_IQ4_XS}};
     aq_tensor t[32];
     char name[32][16];
     uint32_t n = 0;

@@ -24,14 +24,14 @@ static const struct {
 } activations[] = {{"f32", 3e-3}, {"int16", 3e-3}, {"bf16", 2e-2}, {"int8", 5e-2}};
 enum { ACTIVATIONS = sizeof activations / sizeof *activations };
 
-static const char *const types[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "q4_k", "q6_k", "q5_k", "q3_k", "q2_k"};
+static const char *const types[] = {"f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "q4_k", "q6_k", "iq4_xs", "q5_k", "q3_k", "q2_k"};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* Prompt at once, then a token: both kinds of variants. */
 static void logits_of(const aq_engine_options *o, float *out) {
     aq_engine *e;
     const float *logits;
-    if (aq_engine_open(strstr(o->weights_type, "_k") ? wide : model, o, &e) != AQ_OK)
+    if (aq_engine_open(aq_dtype_of(aq_dtype_by_name(o->weights_type, strlen(o->weights_type)))->block == 256 ? wide : model, o, &e) != AQ_OK)
         fail_msg("%s %s: %s", o->weights_type, o->activations, aq_error());
     for (int i = 0; i < 2; i++) {
         assert_int_equal(aq_engine_feed(e, 0, i ? prompt : prompt + 1, i ? 1 : N - 1, 1, &logits), AQ_OK);
@@ -64,7 +64,7 @@ static void every_combination(void **state) {
     for (int t = 0; t < TYPES; t++)
         for (int a = 0; a < ACTIVATIONS; a++)
             for (int stored = 0; stored < 2; stored++)
-                if (getenv("AQ_TEST_ALL") || (t < 11 && a == (t + 2) % ACTIVATIONS && stored == (t / 2 + t) % 2))
+                if (getenv("AQ_TEST_ALL") || (t < 12 && a == (t + 2) % ACTIVATIONS && stored == (t / 2 + t) % 2))
                     compare(types[t], a, stored);
 }
 

@@ -9,8 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bad"))
 import make_torch
 from small import *
 
-BYTES = {0: 4, 1: 2, 2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 20: 18, 30: 2}   # of a block, by GGUF's number of the type
-BLOCK = {t: 1 if t in (0, 1, 30) else 256 if 10 <= t < 20 else 32 for t in BYTES}
+BYTES = {0: 4, 1: 2, 2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 10: 84, 11: 110, 12: 144, 13: 176, 14: 210, 20: 18, 23: 136, 30: 2}   # of a block, by GGUF's number of the type
+BLOCK = {t: 1 if t in (0, 1, 30) else 256 if t in (*range(10, 15), 23) else 32 for t in BYTES}
 
 
 def seed(target, name, data):
@@ -51,7 +51,7 @@ def spm():
 
 
 def gguf_seeds():
-    sources = {"k_types": narrow(256, [12, 14, 10, 11, 13, 12, 14, 13]), "q5": narrow(32, [6, 7, 3, 2, 8, 30], 2, 2), "spm": spm(), "levels": narrow(32, [20], 2, 2)}
+    sources = {"k_types": narrow(256, [12, 14, 10, 11, 13, 12, 14, 13]), "q5": narrow(32, [6, 7, 3, 2, 8, 30], 2, 2), "spm": spm(), "levels": narrow(256, [20, 23])}
     for name, g in sources.items():
         seed("gguf", name, g.data())
     factors, yarn = Gguf(), narrow(32, [0], 2, 2)

@@ -187,7 +187,7 @@ static void block_types(void **state) {
     (void)state;
     const struct {
         const char *asked, *matrix, *head;
-    } cases[] = {{"q8_0", "q8_0", "q8_0"}, {"q4_0", "q4_0", "q8_0"}, {"q4_1", "q4_1", "q8_0"}, {"q4_k", "q5_0", "q8_0"}, {"q6_k", "q8_0", "q8_0"}, {"q3_k", "q4_0", "q8_0"}, {"iq4_nl", "iq4_nl", "q8_0"}};
+    } cases[] = {{"q8_0", "q8_0", "q8_0"}, {"q4_0", "q4_0", "q8_0"}, {"q4_1", "q4_1", "q8_0"}, {"q4_k", "q5_0", "q8_0"}, {"q6_k", "q8_0", "q8_0"}, {"q3_k", "q4_0", "q8_0"}, {"iq4_nl", "iq4_nl", "q8_0"}, {"iq4_xs", "iq4_nl", "q8_0"}};
     const char *out = path_of("out", AQ_FORM_GGUF);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int tied = 0; tied < 2; tied++) {

@@ -334,10 +334,10 @@ static const struct {
     {"blk.0.attn_v.weight", NULL, 8, 1u << 30, "m.gguf:tensor blk.0.attn_v.weight: an axis of 4611686018427387936: expected a size above 0 that fits memory"},
     {"blk.0.attn_v.weight", NULL, 20, 15,
      "m.gguf:tensor blk.0.attn_v.weight: type number 15 (q8_K) is not supported: expected one of f64 f32 bf16 f16 q4_0 q4_1 q8_0 q5_0 q5_1 q2_k q3_k q4_k q5_k "
-     "q6_k iq4_nl (llama-quantize makes such a file of the unquantised model)"},
-    {"blk.0.attn_v.weight", NULL, 20, 23,
-     "m.gguf:tensor blk.0.attn_v.weight: type number 23 (iq4_xs) is not supported: expected one of f64 f32 bf16 f16 q4_0 q4_1 q8_0 q5_0 q5_1 q2_k q3_k q4_k q5_k "
-     "q6_k iq4_nl (llama-quantize makes such a file of the unquantised model)"},
+     "q6_k iq4_nl iq4_xs (llama-quantize makes such a file of the unquantised model)"},
+    {"blk.0.attn_v.weight", NULL, 20, 21,
+     "m.gguf:tensor blk.0.attn_v.weight: type number 21 (iq3_s) is not supported: expected one of f64 f32 bf16 f16 q4_0 q4_1 q8_0 q5_0 q5_1 q2_k q3_k q4_k q5_k "
+     "q6_k iq4_nl iq4_xs (llama-quantize makes such a file of the unquantised model)"},
     {"blk.0.attn_v.weight", NULL, 20, 24, "m.gguf:tensor blk.0.attn_v.weight: type i8: expected a floating-point or block-quantised type"},
     {"blk.0.attn_norm.weight", NULL, 12, 8, "m.gguf:tensor blk.0.attn_norm.weight: type q8_0: expected a floating-point type for the weight of a norm"},
     {"blk.0.attn_v.weight", NULL, 24, 7, "m.gguf:tensor blk.0.attn_v.weight: offset 7: expected a multiple of the alignment of 32"},

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 static const aq_dtype panel_types[] = {AQ_F64, AQ_F32, AQ_BF16, AQ_F16, AQ_I8, AQ_I32, AQ_Q4_0, AQ_Q4_1, AQ_Q8_0,
-                                        AQ_Q5_0, AQ_Q5_1, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K, AQ_IQ4_NL};
+                                        AQ_Q5_0, AQ_Q5_1, AQ_Q2_K, AQ_Q3_K, AQ_Q4_K, AQ_Q5_K, AQ_Q6_K, AQ_IQ4_NL, AQ_IQ4_XS};
 
 static void *bytes_of(aq_layout l, aq_dtype t, const int64_t *dim, int rank, size_t *out_size) {
     void *p = NULL;

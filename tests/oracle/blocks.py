@@ -28,7 +28,7 @@ def scales(n):
 
 # where the halves are
 HALVES = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q2_K: [80, 82], Q.Q3_K: [108], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2], Q.Q6_K: [208],
-          Q.IQ4_NL: [0]}
+          Q.IQ4_NL: [0], Q.IQ4_XS: [0]}
 
 
 def random_blocks(t, n):
@@ -66,8 +66,8 @@ def main(path):
         x = inputs(8)
         record(1, Q.BF16, quantize(x, Q.BF16), x)
         record(1, Q.F16, x.astype(np.float16), x)
-        for t in (Q.IQ4_NL,):  # last: what stands before keeps its random numbers
-            raw = random_blocks(t, 24)
+        for t in (Q.IQ4_NL, Q.IQ4_XS):  # last: what stands before keeps its random numbers
+            raw = random_blocks(t, 24 if t == Q.IQ4_NL else 6)
             record(0, t, raw, dequantize(raw, t))
     print(path, os.path.getsize(path), "bytes, gguf", getattr(gguf, "__version__", "?"), file=sys.stderr)
 
@@ -75,7 +75,7 @@ def main(path):
 def errors(ours, theirs):
     C = ctypes
     ours, theirs = C.CDLL(ours), C.CDLL(theirs)
-    for t in (Q.Q5_0, Q.Q5_1, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL):
+    for t in (Q.Q5_0, Q.Q5_1, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL, Q.IQ4_XS):
         x = rng.normal(0, 0.02, 256 * 4096).astype(np.float32)
         block, size = gguf.GGML_QUANT_SIZES[t]
         out = [np.zeros(x.size // block * size, np.uint8) for _ in range(2)]

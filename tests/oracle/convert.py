@@ -107,7 +107,7 @@ def main():
         aquila("convert", at("flagai"), "-o", at("back"))
         m = AutoModelForCausalLM.from_pretrained(at("back"), dtype=torch.float32, attn_implementation="eager").eval()
         print(f"flagai -> hf: logits relative L2 {relative(logits_of(m, ids), want):.2e}")
-        for kind in ("as-stored", "f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q6_k", "q5_k", "q3_k", "q2_k", "iq4_nl"):
+        for kind in ("as-stored", "f32", "bf16", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q6_k", "q5_k", "q3_k", "q2_k", "iq4_nl", "iq4_xs"):
             path = at(kind + ".gguf")
             aquila("convert", MODEL if kind == "as-stored" else at("hf"), "-o", path, "--weights-type", kind)
             _, made = tensors_of(path)

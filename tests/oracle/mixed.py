@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mixed.py: makes tests/data/mixed_logits.json: logits of a small model whose matrices have all eleven block types side by side (test_mixed.c writes it
+"""mixed.py: makes tests/data/mixed_logits.json: logits of a small model whose matrices have all twelve block types side by side (test_mixed.c writes it
 as a GGUF file), in numpy f64 on what the gguf package's dequantize makes of the bytes. Packages: numpy, gguf 0.17 or newer.
 
 Width 256, 2 layers, 4 heads of 64, 2 kv heads, ffn 512, 64 tokens. Byte i of tensor k is a hash of both; the halves of each block are overwritten."""
@@ -15,10 +15,10 @@ T = gguf.GGMLQuantizationType
 # places and bits of the halves: weights of about 1/16
 HALVES = {T.Q4_0: [(0, 0x2200)], T.Q4_1: [(0, 0x2200), (2, 0xab80)], T.Q5_0: [(0, 0x1e00)], T.Q5_1: [(0, 0x1e00), (2, 0xabd0)], T.Q8_0: [(0, 0x1000)],
           T.Q2_K: [(80, 0x20c0), (82, 0x2500)], T.Q3_K: [(108, 0x1400)], T.Q4_K: [(0, 0x0c00), (2, 0x1780)], T.Q5_K: [(0, 0x0800), (2, 0x17c0)], T.Q6_K: [(208, 0x0200)],
-          T.IQ4_NL: [(0, 0x1400)]}
+          T.IQ4_NL: [(0, 0x1400)], T.IQ4_XS: [(0, 0x0400)]}
 NAMES = ["wq", "wk", "wv", "wo", "w1", "w3", "w2"]
 SHAPES = [(D, D), (HKV * E, D), (HKV * E, D), (D, D), (F, D), (F, D), (D, F)]
-TYPES = [[T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.Q5_0, T.Q5_1], [T.Q8_0, T.Q4_0, T.Q4_1, T.Q6_K, T.IQ4_NL, T.Q5_K, T.Q2_K]]
+TYPES = [[T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.Q5_0, T.Q5_1], [T.Q8_0, T.Q4_0, T.Q4_1, T.Q6_K, T.IQ4_NL, T.Q5_K, T.IQ4_XS]]
 
 
 def raw(k, n):
