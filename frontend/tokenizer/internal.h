@@ -218,7 +218,7 @@ static inline uint32_t aq_merge_rank(const aq_tokenizer *t, uint32_t left, uint3
 AQ_MUST_USE aq_status aq_merges_open(aq_tokenizer *t, uint32_t merges, uint32_t ranks);
 AQ_MUST_USE aq_status aq_merges_put(aq_tokenizer *t, const char *place, aq_merge_slot merge);
 AQ_MUST_USE aq_status aq_merges_of_scores(aq_tokenizer *t, const aq_tokenizer_source *s);
-/* rows.c; after the merges. looks: at slots, a merge, in all; 10 are needed of the vocabularies in use. */
+/* rows.c; after the merges. looks: at slots, a merge, in all; 3 to 22 are needed of the vocabularies in use. */
 #define AQ_ROW_LOOKS 64u
 AQ_MUST_USE aq_status aq_rows_build(aq_tokenizer *t, uint32_t looks);
 
