@@ -28,12 +28,12 @@ static int is_float(emitter *e, val v) {
     return e->l->GetTypeKind(element_of(e, v)) != LLVMIntegerTypeKind;
 }
 
-val aq_emit_const_like(emitter *e, val x, double c) {
-    val k = is_float(e, x) ? e->l->ConstReal(element_of(e, x), c) : e->l->ConstInt(element_of(e, x), (unsigned long long)(int64_t)c, 1);
-    return aq_emit_splat(e, k, lanes_of(e, x));
+val aq_emit_const_like(emitter *e, val like, double x) {
+    val k = is_float(e, like) ? e->l->ConstReal(element_of(e, like), x) : e->l->ConstInt(element_of(e, like), (unsigned long long)(int64_t)x, 1);
+    return aq_emit_splat(e, k, lanes_of(e, like));
 }
-val aq_emit_int_like(emitter *e, val x, int64_t c) {
-    return aq_emit_splat(e, k32(e, c), lanes_of(e, x));
+val aq_emit_int_like(emitter *e, val like, int64_t x) {
+    return aq_emit_splat(e, k32(e, x), lanes_of(e, like));
 }
 
 val aq_emit_lane_numbers(emitter *e, typ t, int lanes) {

@@ -225,7 +225,7 @@ static void random_regions_under_random_schedules(void **state) {
     for (long i = 0; i < pairs; i += BATCH)
         check_batch(first + (uint64_t)i, BATCH);
     for (int op = 1; op < AQ_OP_COUNT; op++)
-        if (gen_can((aq_op)op) && !used[op])
+        if (!count && gen_can((aq_op)op) && !used[op])
             fail_msg("no region held %s", aq_op_of((aq_op)op)->name);
     printf("%ld nests, %ld run as machine code, %ld refused by the emitter; %ld with marks of a GPU\n", nests, runs, refused_nests, marked);
     assert_true(refused_nests * 50 <= nests && marked * 16 > nests);
