@@ -87,6 +87,7 @@ static aq_status make_merged(const aq_tensor_maker *maker, int64_t first, int64_
         aq_dtype_encode_f32(m->to, row, k, (char *)out + (size_t)i * now);
     }
     aq_mem_free(p);
+    aq_tensor_forget(&m->from, first, count);
     return status;
 }
 

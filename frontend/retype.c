@@ -33,6 +33,7 @@ static aq_status make_rows(const aq_tensor_maker *maker, int64_t first, int64_t 
         }
     }
     aq_mem_free(p);
+    aq_tensor_forget(&m->from, first, count);
     return status;
 }
 

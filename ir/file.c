@@ -54,13 +54,19 @@ static void forget_map(const aq_file *f) {
             atomic_store(&maps[i].begin, 0);
 }
 
-const char *aq_file_at(const void *address) {
+static int map_at(const void *address, uintptr_t *begin) {
     for (int i = 0; i < MAPS; i++) {
-        uintptr_t begin = atomic_load(&maps[i].begin);
-        if (begin > 1 && (uintptr_t)address >= begin && (uintptr_t)address - begin < maps[i].size)
-            return maps[i].path;
+        *begin = atomic_load(&maps[i].begin);
+        if (*begin > 1 && (uintptr_t)address >= *begin && (uintptr_t)address - *begin < maps[i].size)
+            return i;
     }
-    return NULL;
+    return -1;
+}
+
+const char *aq_file_at(const void *address) {
+    uintptr_t begin;
+    int i = map_at(address, &begin);
+    return i < 0 ? NULL : maps[i].path;
 }
 
 /* NONBLOCK: opening a pipe must not wait for its other end; it means nothing for a regular file. */
@@ -111,6 +117,18 @@ void aq_file_forget(const aq_file *f) {
 int aq_path_ends(const char *path, const char *end) {
     size_t n = strlen(path), m = strlen(end);
     return n >= m && !memcmp(path + n - m, end, m);
+}
+
+void aq_file_forget_at(const void *at, size_t size) {
+    enum { PAGE = 4096 };
+    uintptr_t begin;
+    int i = map_at(at, &begin);
+    size_t from = (uintptr_t)at - begin, to;
+    if (i < 0)
+        return;
+    to = size < maps[i].size - from ? from + size : maps[i].size;
+    from -= from % PAGE;
+    aq_call_forget((void *)(begin + from), to - from);
 }
 
 /* Nothing is there if that is what the system says, not if it cannot say: whoever writes what is missing would throw away what is there. */

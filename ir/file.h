@@ -17,6 +17,7 @@ AQ_MUST_USE aq_status aq_file_map(const char *path, aq_file *out);
 void aq_file_unmap(aq_file *f);
 /* What was read of it no longer counts as this process's memory; touched again, it comes from the kernel's cache or the disk. */
 void aq_file_forget(const aq_file *f);
+void aq_file_forget_at(const void *at, size_t size); /* of a part; nothing happens to what aq_file_at does not know */
 
 /* What lies at that address is (a page of) a mapped file: its path, printable; NULL if it is none, or not one of the first 64. A signal handler may ask. */
 const char *aq_file_at(const void *address);

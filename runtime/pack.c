@@ -9,6 +9,7 @@
 #include "runtime/pack.h"
 
 #include "ir/arena.h"
+#include "ir/file.h"
 #include "ir/layout.h"
 #include "ir/memory.h"
 
@@ -125,6 +126,8 @@ static aq_status pack_piece(const work *w, int64_t i) {
     else
         copy_rows(j, from, n, to);
     aq_mem_free(made);
+    if (j->from.data)
+        aq_file_forget_at(from, (size_t)n * row_bytes(j)); /* else a first start holds two copies, the second one in the kernel's cache */
     if (w->to->sums)
         w->to->sums[i] = (aq_pack_sums){end, aq_pack_sum_ends(to, end - begin), aq_pack_sum_all(to, end - begin)};
     return AQ_OK;

@@ -19,6 +19,11 @@ aq_status aq_tensor_read(const aq_tensor *t, int64_t first, int64_t count, void 
     return AQ_OK;
 }
 
+void aq_tensor_forget(const aq_tensor *t, int64_t first, int64_t count) {
+    if (t->data)
+        aq_file_forget_at((const char *)t->data + (size_t)first * aq_tensor_row_bytes(t), (size_t)count * aq_tensor_row_bytes(t));
+}
+
 uint64_t aq_tensor_stamp(const aq_checkpoint *c, const aq_tensor *t) {
     uintptr_t at = (uintptr_t)t->data;
     for (uint32_t i = 0; t->data && i < c->n_files; i++) {
@@ -45,6 +50,7 @@ void aq_tensor_content(const aq_checkpoint *c, const aq_tensor *t, uint64_t out[
     } else if (t->data) {
         for (size_t i = 0; i < SAMPLES; i++)
             h = XXH3_128bits_withSeed((const char *)t->data + (t->bytes - SAMPLE) / (SAMPLES - 1) * i, SAMPLE, h.low64 ^ (h.high64 << 1 | h.high64 >> 63));
+        aq_file_forget_at(t->data, t->bytes);
     }
     out[0] = h.low64;
     out[1] = h.high64;

@@ -25,6 +25,8 @@ static inline size_t aq_tensor_row_bytes(const aq_tensor *t) { return t->bytes /
 
 /* Copies or makes rows. */
 AQ_MUST_USE aq_status aq_tensor_read(const aq_tensor *t, int64_t first, int64_t count, void *out);
+/* Rows of a file that were read and are not needed again no longer count as memory (aq_file_forget_at). */
+void aq_tensor_forget(const aq_tensor *t, int64_t first, int64_t count);
 
 /* Names the contents of a tensor of c: its maker's name; of a file: size, time of change and samples. Not the recipe of layouts. */
 void aq_tensor_content(const aq_checkpoint *c, const aq_tensor *t, uint64_t out[2]);

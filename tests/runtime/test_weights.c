@@ -2,8 +2,10 @@
  * for block types and rotated heads), and the cache file: found again, refused when damaged, harmless when it cannot be written. */
 #define _GNU_SOURCE
 #define XXH_INLINE_ALL
+#include "ir/file.h"
 #include "ir/memory.h"
 #include "ir/random.h"
+#include "runtime/pack.h"
 #include "tests/runtime/tiny.h"
 
 #include <dirent.h>
@@ -87,6 +89,50 @@ static void in_memory(void **state) {
         for (int threads = 1; threads <= 3; threads++)
             aq_rt_weights_close(bind_with(NULL, threads));
     model.rotate_half = 0;
+}
+
+/* Pages of files in this process's memory. */
+static long file_pages(void) {
+    long all, resident, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_true(f && fscanf(f, "%ld %ld %ld", &all, &resident, &shared) == 3);
+    fclose(f);
+    return shared;
+}
+
+/* Naming touches 16 pages of a tensor, packing all of them: neither leaves the file in memory beside what is packed. */
+static void a_file_that_was_read_is_forgotten(void **state) {
+    (void)state;
+    enum { ROWS = 4096, BYTES = ROWS * 4096 };
+    char path[4096];
+    aq_file file;
+    aq_team *team;
+    void *zeros, *block;
+    snprintf(path, sizeof path, "%s/model", folder);
+    assert_ok(aq_mem_map(BYTES, &zeros));
+    assert_ok(aq_mem_map(BYTES, &block));
+    memset(zeros, 1, BYTES);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_true(write(fd, zeros, BYTES) == BYTES);
+    close(fd);
+    assert_ok(aq_file_map(path, &file));
+    assert_ok(aq_team_open(2, &team));
+    const aq_plan_weight to = {.dtype = AQ_F32, .layout = AQ_LAYOUT_PANEL, .rank = 2, .dim = {ROWS, 1024}, .bytes = BYTES};
+    aq_pack_job jobs[2] = {{.from = {.data = file.bytes, .bytes = BYTES, .dtype = AQ_F32, .rank = 2, .dim = {ROWS, 1024}, .stamp = 1}, .to = &to}, {.offset = BYTES}};
+    aq_pack_list list = {jobs, 1};
+    aq_pack_cut(&list);
+    long before = file_pages();
+    assert_ok(aq_pack_name(team, &list));
+    long named = file_pages() - before;
+    assert_ok(aq_pack_run(team, &list, &(aq_pack_to){.block = block}));
+    long packed = file_pages() - before;
+    print_message("of 4096 pages %ld are left by naming, %ld by packing\n", named, packed);
+    assert_true(named < 64 && packed < 64);
+    aq_team_close(team);
+    aq_file_unmap(&file);
+    aq_mem_unmap(zeros, BYTES);
+    aq_mem_unmap(block, BYTES);
+    assert_int_equal(unlink(path), 0);
 }
 
 static uint64_t progress_done, progress_all;
@@ -488,7 +534,7 @@ static void every_allocation_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(in_memory),       cmocka_unit_test(kept_and_found),
+        cmocka_unit_test(in_memory), cmocka_unit_test(a_file_that_was_read_is_forgotten),       cmocka_unit_test(kept_and_found),
         cmocka_unit_test(a_file_shifted), cmocka_unit_test(a_file_under_the_wrong_name), cmocka_unit_test(damaged_files_are_made_again), cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(several_at_once), cmocka_unit_test(wrong_tensors),
         cmocka_unit_test(large_matrices_of_every_type), cmocka_unit_test(made_when_bound), cmocka_unit_test(every_allocation_may_fail),
