@@ -16,7 +16,8 @@ typedef struct aq_model_text {
 extern const aq_model_text aq_model_texts[];
 
 enum { AQ_CONFIG_BINDS = 14 };
-/* The config symbols of aquila.aq from the figures, NAN for what the model has not; writes AQ_CONFIG_BINDS. `context` for dynamic rotary scaling (0: the model's maximum). */
+/* The config symbols of aquila.aq from the figures, NAN for what the model has not; writes AQ_CONFIG_BINDS. `context` for dynamic rotary
+ * scaling (0: the model's maximum). */
 void aq_config_binds(const aq_config *c, int64_t context, aq_bind *out);
 
 /* compile_model.c: the module of a checkpoint: text read, figures bound, weights typed as they are stored. */
@@ -52,7 +53,8 @@ AQ_MUST_USE aq_status aq_region_key(const aq_module *m, aq_id body, aq_arena *ar
 /* compile_plan.c: tables of a plan, filled variant by variant. */
 typedef struct aq_plan_builder aq_plan_builder;
 AQ_MUST_USE aq_status aq_plan_builder_open(aq_arena *arena, const aq_module *m, const aq_checkpoint *c, const char *target, const char *options, aq_plan_builder **out);
-AQ_MUST_USE aq_status aq_plan_builder_variant(aq_plan_builder *b, const aq_module *m, aq_id body, const aq_kernels *k, const uint64_t *local_bytes, int64_t t_lo, int64_t t_hi);
+AQ_MUST_USE aq_status aq_plan_builder_variant(aq_plan_builder *b, const aq_module *m, aq_id body, const aq_kernels *k,
+                                              const uint64_t *local_bytes, int64_t t_lo, int64_t t_hi);
 AQ_MUST_USE aq_status aq_plan_builder_finish(aq_plan_builder *b, const unsigned char *code, size_t code_size, unsigned char **out_bytes, size_t *out_size);
 
 #endif

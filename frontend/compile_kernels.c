@@ -134,7 +134,8 @@ static aq_status choose_nest(aq_module *m, aq_kernels *ks, aq_arena *arena, aq_k
 }
 
 /* Params take the layouts of what is given to them, so that lower sees them. */
-static aq_status make_kernel(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, const char *prefix, aq_arena *arena, aq_kernels *ks, const char *key) {
+static aq_status make_kernel(aq_module *m, aq_id body, const aq_target *t, int64_t t_lo, int64_t t_hi, const char *prefix, aq_arena *arena,
+                             aq_kernels *ks, const char *key) {
     aq_kernel_made k = {.key = key, .body = body, .origin = "default"};
     AQ_TRY(kernel_name(m, &m->bodies.at[body], prefix, ks->made.n, arena, &k.name));
     AQ_TRY(choose_schedule(m, t, t_lo, t_hi, ks, arena, &k));

@@ -173,8 +173,8 @@ aq_status aq_compile_key(const aq_checkpoint *c, const aq_compile_options *o, aq
     aq_bind binds[AQ_CONFIG_BINDS];
     AQ_TRY(aq_target_parse(o->target ? o->target : "cpu", &target));
     aq_config_binds(&c->config, o->context, binds);
-    AQ_TRY(aq_text_add(&t, "plan=%d target=%s activations=%s layout=%s text=%s", AQ_PLAN_VERSION, target.name, o->activations ? o->activations : "int16", o->as_stored ? "as-stored" : "panels",
-                       o->text ? o->text : "aquila"));
+    AQ_TRY(aq_text_add(&t, "plan=%d target=%s activations=%s layout=%s text=%s", AQ_PLAN_VERSION, target.name,
+                       o->activations ? o->activations : "int16", o->as_stored ? "as-stored" : "panels", o->text ? o->text : "aquila"));
     for (int i = 0; i < AQ_CONFIG_BINDS; i++)
         AQ_TRY(aq_text_add(&t, " %s=%.17g", binds[i].name, binds[i].value));
     AQ_TRY(aq_text_add(&t, " ids=%" PRId32 ",%" PRId32 ",%" PRId32 " max=%" PRId64 " name=%s types=", c->config.bos, c->config.eos, c->config.pad,

@@ -242,8 +242,8 @@ static aq_status put(reader *r, const aq_stored *stored) {
         return saved && kind == BASE_ORIGINAL ? AQ_OK : check_base(r, t, base, kind, saved && kind != BASE_LAYER);
     }
     if (!(is_gguf ? split_gguf_name : split_name)(t->name, module, sizeof module, &is_b))
-        return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like %s", is_gguf ? "blk.0.attn_q.weight.lora_a"
-                                                                                                            : "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+        return REFUSE(AQ_WHY_LORA_NAME, t, "is no lora_A or lora_B of a matrix: expected names like %s",
+                      is_gguf ? "blk.0.attn_q.weight.lora_a" : "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
     aq_bytes name = {module, (uint32_t)strlen(module)};
     r->alpha = aq_lora_alpha(&r->settings, (aq_bytes){module, name.n - 7});
     AQ_TRY(open_blocks(r, t));

@@ -104,7 +104,8 @@ aq_status aq_rule_attend(aq_rule *c, aq_type *out) {
     for (int i = 0; i < 3; i++)
         if (!aq_is_float(aq_rule_in(c, i)) || aq_rule_in(c, i)->type.rank != 3)
             return aq_rule_refuse(c, "q [T, H, E], k and v [S, HKV, E] and a batch");
-    if (!aq_rule_in(c, 3)->type.is_batch || !is_tokens(c, q->dim[0]) || !aq_dim_same(q->dim[2], k->dim[2]) || !aq_dim_same(k->dim[0], v->dim[0]) || !aq_dim_same(k->dim[1], v->dim[1]))
+    if (!aq_rule_in(c, 3)->type.is_batch || !is_tokens(c, q->dim[0]) || !aq_dim_same(q->dim[2], k->dim[2]) ||
+        !aq_dim_same(k->dim[0], v->dim[0]) || !aq_dim_same(k->dim[1], v->dim[1]))
         return aq_rule_refuse(c, "q [T, H, E], k and v [S, HKV, E] and a batch");
     if (!is_number(q->dim[1], 1) || !is_number(k->dim[1], 1) || !is_number(v->dim[2], 1) || q->dim[1].k % k->dim[1].k)
         return aq_rule_refuse(c, "a number of heads that the kv heads divide");

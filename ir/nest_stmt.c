@@ -266,7 +266,8 @@ static aq_status check_quantized_store(const nest_check *c, const aq_stmt *s, co
         REFUSE(c, "%s: the last subscript does not run over whole blocks: expected an axis in steps of 32", b->name);
     const aq_stmt *loop = &c->n->stmts.at[aq_check_loop_of(c, axis)];
     aq_dim extent = c->n->axes.at[axis].extent;
-    if (loop->step == 0 || (loop->lanes != 16 && loop->lanes != 32) || loop->vec > 1 || aq_check_part(c, aq_check_loop_of(c, axis)) % 32 || extent.sym || extent.k % 32 || c->n->axes.at[axis].limit)
+    if (loop->step == 0 || (loop->lanes != 16 && loop->lanes != 32) || loop->vec > 1 || aq_check_part(c, aq_check_loop_of(c, axis)) % 32 ||
+        extent.sym || extent.k % 32 || c->n->axes.at[axis].limit)
         REFUSE(c, "%s: quantize along axis %s: expected whole blocks in steps of 32 or more with 16 or 32 lanes", b->name,
                c->n->axes.at[axis].name);
     for (int k = 0; k < s->n_index - 1; k++)

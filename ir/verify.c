@@ -80,7 +80,8 @@ static aq_status state(verifier *v, aq_names *names, uint32_t i) {
     if (!s->value || s->value >= v->m->values.n || v->m->values.at[s->value].kind != AQ_VALUE_STATE || v->m->values.at[s->value].state != i + 1)
         return refuse(v, s->name, "a state's value of its row");
     const aq_type *t = &v->m->values.at[s->value].type;
-    if (!type_is_sound(v->m, t) || t->is_batch || t->dtype == AQ_DTYPE_NONE || aq_dtype_of(t->dtype)->block > 1 || (unsigned)s->layout >= AQ_LAYOUT_COUNT || s->layout == AQ_LAYOUT_WIDE)
+    if (!type_is_sound(v->m, t) || t->is_batch || t->dtype == AQ_DTYPE_NONE || aq_dtype_of(t->dtype)->block > 1 ||
+        (unsigned)s->layout >= AQ_LAYOUT_COUNT || s->layout == AQ_LAYOUT_WIDE)
         return refuse(v, s->name, "a plain tensor's type and a layout");
     return AQ_OK;
 }

@@ -13,8 +13,9 @@ aq_ref_map aq_ref_map_of(aq_op op);
 /* x rounded to the plain type t: floats to nearest even (through f32, which ref's values stand for), integers saturate. */
 double aq_ref_round(aq_dtype t, double x);
 
-/* gain * cos and sin of the angle of pair i at position pos (ir/rope.h), in f64, as the emitters have it. (transformers rounds frequency and angle to f32. Both were tried against its logits of SmolLM2: relative errors at 1000
- * tokens 2.1e-6 with its rounding, 1.1e-6 without; at 1 to 512 tokens the same 4e-7 to 1.6e-6.) */
+/* gain * cos and sin of the angle of pair i at position pos (ir/rope.h), in f64, as the emitters have it. (transformers rounds frequency
+ * and angle to f32. Both were tried against its logits of SmolLM2: relative errors at 1000 tokens 2.1e-6 with its rounding, 1.1e-6 without;
+ * at 1 to 512 tokens the same 4e-7 to 1.6e-6.) */
 void aq_ref_rope_turn(const aq_rope *r, int64_t pair, double pos, double *out_cos, double *out_sin);
 
 #endif

@@ -54,7 +54,10 @@ static aq_status read_one(aq_arena *arena, const char *place, const cJSON *item,
     if (n_role > 1 || n_content > 1)
         return aq_refuse(AQ_WHY_MESSAGE_TWICE, place, "\"%s\" occurs twice: expected once", n_role > 1 ? "role" : "content");
     if (!cJSON_IsString(role) || !aq_chat_role_read(role->valuestring, &out->role))
-        return aq_refuse(AQ_WHY_MESSAGE_ROLE, place, "%s \"role\": expected \"system\", \"user\" or \"assistant\"", !role ? "no" : cJSON_IsString(role) ? "an unknown" : "no text in");
+        return aq_refuse(AQ_WHY_MESSAGE_ROLE, place, "%s \"role\": expected \"system\", \"user\" or \"assistant\"",
+                         !role                  ? "no"
+                         : cJSON_IsString(role) ? "an unknown"
+                                                : "no text in");
     if (!cJSON_IsString(content))
         return aq_refuse(AQ_WHY_MESSAGE_CONTENT, place, "%s \"content\": expected a text", content ? "no text in" : "no");
     size_t n = strlen(content->valuestring);

@@ -139,7 +139,8 @@ static aq_status check_turn(const aq_chat_template *t, const aq_chat_message *m,
     if (m->role == AQ_CHAT_SYSTEM && !flag(t, AQ_CHAT_SYSTEM_ANYWHERE))
         return aq_refuse(AQ_WHY_CHAT_SYSTEM_LATE, NULL, "a system message after the first: template %s has a place for it only at the front", t->name);
     if (flag(t, AQ_CHAT_ALTERNATE) && m->role != wanted)
-        return aq_refuse(AQ_WHY_CHAT_TURNS, NULL, "turn %u is not the %s's: template %s wants user and assistant in turn", at.position, at.position % 2 ? "assistant" : "user", t->name);
+        return aq_refuse(AQ_WHY_CHAT_TURNS, NULL, "turn %u is not the %s's: template %s wants user and assistant in turn", at.position,
+                         at.position % 2 ? "assistant" : "user", t->name);
     return AQ_OK;
 }
 

@@ -119,7 +119,8 @@ aq_status aq_exec_bind_shape(aq_module *m, const char *file, const aq_type *type
         aq_sym *s = d.sym ? &m->syms.at[d.sym] : NULL;
         int64_t x = d.k > 0 ? a.dim[i] / d.k : 0;
         if (d.k <= 0 || a.dim[i] % d.k || (s ? x < s->lo || x > s->hi : x != 1))
-            status = s ? aq_fail(AQ_REFUSED, file, "axis %d is %" PRId64 ": expected %" PRId64 " times a %s of %" PRId64 " to %" PRId64, i, a.dim[i], d.k, s->name, s->lo, s->hi)
+            status = s ? aq_fail(AQ_REFUSED, file, "axis %d is %" PRId64 ": expected %" PRId64 " times a %s of %" PRId64 " to %" PRId64, i,
+                                 a.dim[i], d.k, s->name, s->lo, s->hi)
                        : aq_fail(AQ_REFUSED, file, "axis %d is %" PRId64 ": expected %" PRId64, i, a.dim[i], d.k);
         else if (s)
             s->lo = s->hi = x;

@@ -44,8 +44,8 @@ static void print_times(const aq_exec_report *r) {
     for (uint32_t i = 0; i < r->times.n; i++) {
         const aq_exec_time *t = &r->times.at[i];
         double ns = t->ns > 0 ? t->ns : 1;
-        printf("%5" PRIu32 " %11.1f %9.1f %9.1f %6.0f%%  %s%s%s\n", t->uses, t->ns / 1e3, t->bytes / ns, t->flops / ns, 100 * share_of(r, t), t->name, *t->ops ? ": " : "",
-               t->ops);
+        printf("%5" PRIu32 " %11.1f %9.1f %9.1f %6.0f%%  %s%s%s\n", t->uses, t->ns / 1e3, t->bytes / ns, t->flops / ns,
+               100 * share_of(r, t), t->name, *t->ops ? ": " : "", t->ops);
     }
     printf("whole run: %.3f ms\n", r->whole_ns / 1e6);
 }

@@ -23,8 +23,8 @@ void aq_json_set_int(cJSON *object, const char *name, int64_t x);
 /* Prints the document on standard output with a final newline, and deletes it. NULL stands for one that ran out of memory. */
 AQ_MUST_USE aq_status aq_json_print(cJSON *document);
 
-/* One line of JSON as a tree (import/json.h does the reading). place: for messages. In its strings the byte 0xff stands for NUL (it cannot occur otherwise: the line must be
- * UTF-8); aq_json_restore gives the true bytes back, in place, and their number. */
+/* One line of JSON as a tree (import/json.h does the reading). place: for messages. In its strings the byte 0xff stands for NUL (it cannot
+ * occur otherwise: the line must be UTF-8); aq_json_restore gives the true bytes back, in place, and their number. */
 AQ_MUST_USE aq_status aq_json_line_parse(const char *place, char *line, size_t n, cJSON **out);
 size_t aq_json_restore(char *s);
 

@@ -151,7 +151,9 @@ aq_status aq_subject_start(aq_subject *s, const aq_subject_needs *needs) {
         .lora_mode = aq_arg_text(args, AQ_OPT_LORA_MODE),
         .cache = needs->fresh ? NULL : s->cache,
         .cache_limit = s->cache_limit,
-        .memory_limit = !aq_arg_given(args, AQ_OPT_MEMORY_LIMIT) ? 0 : aq_arg_number(args, AQ_OPT_MEMORY_LIMIT) ? (uint64_t)aq_arg_number(args, AQ_OPT_MEMORY_LIMIT) : UINT64_MAX,
+        .memory_limit = !aq_arg_given(args, AQ_OPT_MEMORY_LIMIT)   ? 0
+                        : aq_arg_number(args, AQ_OPT_MEMORY_LIMIT) ? (uint64_t)aq_arg_number(args, AQ_OPT_MEMORY_LIMIT)
+                                                                   : UINT64_MAX,
         .context = aq_arg_given(args, AQ_OPT_CONTEXT) ? aq_arg_number(args, AQ_OPT_CONTEXT) : needs->context,
         .batch = aq_arg_given(args, AQ_OPT_BATCH) || !needs->batch ? aq_arg_number(args, AQ_OPT_BATCH) : needs->batch,
         .outputs = needs->outputs,

@@ -64,7 +64,8 @@ static line passes[] = {
 #undef PASS
 };
 static line targets[] = {
-#define TARGET(name, avx512, bf16, vnni, registers, l1, l2, read, f32, bf16_rate, i16, i8) {name, #read, #f32, #bf16_rate, #i16, #i8, ""}, /* filled in: does it run here? */
+#define TARGET(name, avx512, bf16, vnni, registers, l1, l2, read, f32, bf16_rate, i16, i8)                                                 \
+    {name, #read, #f32, #bf16_rate, #i16, #i8, ""}, /* filled in: does it run here? */
 #include "codegen/targets.def"
 #undef TARGET
 };

@@ -158,16 +158,18 @@ static aq_status stats_json(const aq_talk *t) {
 }
 
 static void say_tally(const aq_talk *t, const char *what, const aq_tally *of) {
-    aq_say(t->subject->args, 0, "%s: %" PRId64 " tokens of conversation, %" PRId64 " of them found in the cache, %" PRId64 " fed at %.1f/s; %" PRId64 " tokens of answer at %.1f/s", what,
-           of->prompt, of->reused, of->prefilled, aq_rate(of->prefilled, of->prefill_ns), of->tokens, decode_rate(of));
+    aq_say(t->subject->args, 0,
+           "%s: %" PRId64 " tokens of conversation, %" PRId64 " of them found in the cache, %" PRId64 " fed at %.1f/s; %" PRId64
+           " tokens of answer at %.1f/s",
+           what, of->prompt, of->reused, of->prefilled, aq_rate(of->prefilled, of->prefill_ns), of->tokens, decode_rate(of));
 }
 
 static aq_status stats(aq_talk *t, const char *rest) {
     (void)rest;
     if (t->json)
         return stats_json(t);
-    aq_say(t->subject->args, 0, "%" PRIu32 " messages, %" PRIu32 " of them left out; the cache holds %zu of %" PRId64 " positions", t->prompt.messages.n, t->prompt.cut, t->held.ids.n,
-           t->context);
+    aq_say(t->subject->args, 0, "%" PRIu32 " messages, %" PRIu32 " of them left out; the cache holds %zu of %" PRId64 " positions",
+           t->prompt.messages.n, t->prompt.cut, t->held.ids.n, t->context);
     say_tally(t, "the last answer", &t->last);
     say_tally(t, "all answers", &t->all);
     return AQ_OK;

@@ -74,7 +74,9 @@ static aq_status plan_walk(const aq_subject *m, const scores *s, walk *w) {
     w->context = aq_arg_given(a, AQ_OPT_CONTEXT) ? aq_arg_number(a, AQ_OPT_CONTEXT) : most > 0 && most < n ? most : n;
     w->stride = aq_arg_given(a, AQ_OPT_STRIDE) ? aq_arg_number(a, AQ_OPT_STRIDE) : w->context;
     if (n > w->context && !aq_arg_given(a, AQ_OPT_STRIDE))
-        return aq_fail(AQ_REFUSED, NULL, "the text has %" PRId64 " tokens: expected at most %" PRId64 ", the context, or --stride N to score it by windows", n, w->context);
+        return aq_fail(AQ_REFUSED, NULL,
+                       "the text has %" PRId64 " tokens: expected at most %" PRId64 ", the context, or --stride N to score it by windows",
+                       n, w->context);
     if (w->stride >= w->context && n > w->context)
         return aq_fail(AQ_USAGE, NULL, "--stride %" PRId64 ": expected less than the context of %" PRId64, w->stride, w->context);
     int64_t batch = aq_arg_given(a, AQ_OPT_BATCH) ? aq_arg_number(a, AQ_OPT_BATCH) : PART;

@@ -107,7 +107,8 @@ static void print_model(const aq_args *a, const aq_checkpoint *c) {
     printf("%s\n  bos %" PRId32 ", eos %" PRId32, f->tied ? ", tied output" : "", f->bos, f->eos);
     for (uint32_t i = 0; i < f->n_ends; i++)
         printf("%s%" PRId32, i ? ", " : " (and ", f->ends[i]);
-    printf("%s, pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->n_ends ? ")" : "", f->pad, c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");
+    printf("%s, pad %" PRId32 "; tokenizer: %s; conversations: %s\n", f->n_ends ? ")" : "", f->pad,
+           c->tokenizer.kind == AQ_TOKENIZER_NONE ? "none" : "yes", template ? template : "by a template that is not known (--template)");
     printf("  %" PRIu64 " tensors, %.1f M parameters, %.1f MiB\n", all.tensors, (double)all.elements / 1e6, (double)all.bytes / 0x1p20);
     for (int t = 0; t < AQ_DTYPE_COUNT; t++)
         if (by[t].tensors)

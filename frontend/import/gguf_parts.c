@@ -59,8 +59,8 @@ static aq_status read_part(aq_arena *arena, aq_checkpoint *c, const char *path, 
     AQ_TRY(aq_import_map(c, path, &file));
     AQ_TRY(aq_gguf_read(arena, path, file, g));
     if (!is_part(g, number, count))
-        return aq_import_refuse(AQ_WHY_GGUF_PART_KEYS, path, "key", "split.no", 8, "not that of part %u of %u: expected split.no %u and split.count %u", number + 1, count,
-                                number, count);
+        return aq_import_refuse(AQ_WHY_GGUF_PART_KEYS, path, "key", "split.no", 8,
+                                "not that of part %u of %u: expected split.no %u and split.count %u", number + 1, count, number, count);
     return AQ_OK;
 }
 

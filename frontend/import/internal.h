@@ -84,7 +84,8 @@ typedef AQ_VEC(aq_stored) aq_stored_list;
  * the whole in messages. */
 AQ_MUST_USE aq_status aq_import_bind(aq_checkpoint *c, const aq_stored_list *stored, const char *where);
 
-/* Is `name` what `pattern` says, with ".weight" behind it, whatever wraps the model ("module.", "_orig_mod.", no "model.")? *layer: the number that stands for '#' (0 where there is none). */
+/* Is `name` what `pattern` says, with ".weight" behind it, whatever wraps the model ("module.", "_orig_mod.", no "model.")? *layer: the
+ * number that stands for '#' (0 where there is none). */
 int aq_import_matches(const char *pattern, aq_bytes name, int64_t *layer);
 /* The row of tensors.def that calls a tensor so. */
 int aq_import_find(aq_naming naming, aq_bytes name, uint32_t *row, int64_t *layer);

@@ -292,12 +292,14 @@ static double near(double x) {
 aq_status aq_scaling_from_factors(const aq_stored *t, aq_config *c) {
     int64_t n = c->DH / 2;
     if (t->dtype != AQ_F32 || t->rank != 1 || t->dim[0] != n)
-        return aq_import_refuse(AQ_WHY_FACTORS_SHAPE, t->file, "tensor", t->name.s, t->name.n, "another shape or type: expected f32 [%lld], one factor a pair", (long long)n);
+        return aq_import_refuse(AQ_WHY_FACTORS_SHAPE, t->file, "tensor", t->name.s, t->name.n,
+                                "another shape or type: expected f32 [%lld], one factor a pair", (long long)n);
     int same = 1;
     for (int64_t i = 0; i < n; i++) {
         float g = factor_at(t, i);
         if (!(g >= 1e-6f && g <= 1e6f))
-            return aq_import_refuse(AQ_WHY_FACTORS_BOUNDS, t->file, "tensor", t->name.s, t->name.n, "factor %lld is %g: expected a number from 1e-6 to 1e6", (long long)i, g);
+            return aq_import_refuse(AQ_WHY_FACTORS_BOUNDS, t->file, "tensor", t->name.s, t->name.n,
+                                    "factor %lld is %g: expected a number from 1e-6 to 1e6", (long long)i, g);
         same &= g == factor_at(t, 0);
     }
     if (same && factor_at(t, 0) == 1)

@@ -1,5 +1,6 @@
-/* source_json.c: tokenizer.json, Hugging Face's one file for everything: its model, its added tokens and what it puts around a text. The steps
- * that texts and ids go through are in source_parts.c. A part that does not mean one of our kinds is refused by its name. `truncation` and `padding` are the caller's policy and are not looked at. */
+/* source_json.c: tokenizer.json, Hugging Face's one file for everything: its model, its added tokens and what it puts around a text. The
+ * steps that texts and ids go through are in source_parts.c. A part that does not mean one of our kinds is refused by its name.
+ * `truncation` and `padding` are the caller's policy and are not looked at. */
 #include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
