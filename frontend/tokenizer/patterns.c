@@ -99,10 +99,25 @@ const aq_named_pattern *aq_pattern_find(aq_bytes name) {
     return NULL;
 }
 
+/* The next character of an expression, in which \r and \n are what they stand for: files have either. */
+static unsigned take_char(aq_bytes *b) {
+    unsigned c = (uint8_t)b->s[0], next = b->n > 1 ? (uint8_t)b->s[1] : 0;
+    uint32_t length = c == '\\' && next ? 2 : 1;
+    b->s += length;
+    b->n -= length;
+    return length == 1 ? c : next == 'r' ? '\r' : next == 'n' ? '\n' : c << 8 | next;
+}
+
+static int same_pattern(aq_bytes a, aq_bytes b) {
+    while (a.n && b.n)
+        if (take_char(&a) != take_char(&b))
+            return 0;
+    return a.n == b.n;
+}
+
 static int same_steps(const aq_split *a, uint32_t n_a, const aq_split *b, uint32_t n_b) {
     uint32_t i = 0;
-    while (n_a == n_b && i < n_a && a[i].kind == b[i].kind && a[i].behavior == b[i].behavior && a[i].invert == b[i].invert &&
-           a[i].pattern.n == b[i].pattern.n && (!a[i].pattern.n || memcmp(a[i].pattern.s, b[i].pattern.s, a[i].pattern.n) == 0))
+    while (n_a == n_b && i < n_a && a[i].kind == b[i].kind && a[i].behavior == b[i].behavior && a[i].invert == b[i].invert && same_pattern(a[i].pattern, b[i].pattern))
         i++;
     return n_a == n_b && i == n_a;
 }

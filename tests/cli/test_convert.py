@@ -2,7 +2,7 @@
 """test_convert.py: the verb convert as a person uses it: forms guessed from names, what is said, what is refused; and kill -9 at random moments of a
 conversion and of cache writing: what stands there afterwards is the old model or the new one (a folder may say that it is unfinished), and the next run
 removes what was left over. AQ_PROGRAM names the program."""
-import hashlib, json, os, random, shutil, signal, struct, subprocess, sys, tempfile, time, unittest, zipfile
+import gzip, hashlib, json, os, random, shutil, signal, struct, subprocess, sys, tempfile, time, unittest, zipfile
 
 PROGRAM = os.path.abspath(os.environ.get("AQ_PROGRAM", "build/release/aquila"))
 TINY = os.path.abspath("tests/data/tiny-hf")
@@ -113,6 +113,34 @@ class Convert(unittest.TestCase):
             os.remove(self.path(name + "/added_tokens.json"))
             os.remove(self.path(name + "/tokenizer_config.json"))
             self.assertEqual(self.ids(self.path(name), text), self.ids(tokenizer, text))
+
+    def test_splits(self):
+        """Pre-tokenizers of every kind come back in a folder with the same ids, and in GGUF where it has a name for them, else that is refused."""
+        with gzip.open("tests/data/tokenizer/splits.gz") as f:
+            specs = [one["pre"] for one in json.load(f)]
+        printable = [chr(b) for b in range(256) if 33 <= b < 127 or 161 <= b < 173 or b >= 174]
+        letters = printable + [chr(256 + i) for i in range(256 - len(printable))]  # GPT-2's alphabet, in another order
+        often = "ab1A.'\u0120\u010a\u00c2\u00bd(/s"
+        merges = [[a, b] for a in often for b in often]
+        vocab = {t: i for i, t in enumerate(letters + [a + b for a, b in merges])}
+        r, named, folders = random.Random(SEED), 0, [self.path(n) for n in ("t", "hf", "again")]
+        os.mkdir(folders[0])
+        for i, spec in enumerate(specs[:16] + specs[16::4]):
+            with open(self.path("t/tokenizer.json"), "w") as f:
+                json.dump({"pre_tokenizer": spec, "decoder": {"type": "ByteLevel"}, "added_tokens": [], "model": {"type": "BPE", "vocab": vocab, "merges": merges}}, f)
+            text = "".join(r.choice(["ab", "1", "11", "A", ".", "'s", " ", "\n", "\u00bd", "(", "//", "\u4e2d"]) for _ in range(300))
+            want = self.ids(folders[0], text)
+            self.good("convert", TINY, "-o", self.path("hf"), "--tokenizer", folders[0])
+            self.assertEqual(self.ids(folders[1], text), want, spec)
+            again = run("convert", folders[1], "-o", self.path("m.gguf"))
+            self.assertTrue(again.returncode == 0 or b"[R843]" in again.stderr, again.stderr)
+            if again.returncode == 0:
+                named += 1
+                self.assertEqual(self.ids(self.path("m.gguf"), text), want, spec)
+                self.good("convert", self.path("m.gguf"), "-o", folders[2])
+                self.assertEqual(self.ids(folders[2], text), want, spec)
+            self.assertFalse(i < 16 and i not in (5, 8) and again.returncode, (i, again.stderr))  # tekken and minicpm5 go with ignore_merges
+        self.assertGreaterEqual(named, 13)
 
     def test_sentencepiece(self):
         """Scores become merges and merges scores: the same ids from the GGUF, the folder made of it, and the GGUF made of that."""

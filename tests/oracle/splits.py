@@ -4,17 +4,18 @@
   pip install tokenizers==0.23.3
   splits.py cases                       writes tests/data/tokenizer/splits.gz: pre-tokenizers, texts, the pieces of each
   splits.py random PROGRAM SEED N       N random expressions and Sequences, a few texts each, through `PROGRAM tokenize`: prints what differs
+  splits.py convert PROGRAM             what `PROGRAM convert` writes, read by transformers (5): ids on random texts against the tokenizer it was made of
   splits.py younger                     prints the rows of frontend/tokenizer/younger.def (run it where Python knows Unicode 14.0)
   splits.py names PROGRAM LLAMA_CPP     every name of tokenizer.ggml.pre against llama.cpp (its source, built): prints texts that differ
 
 splits.gz: JSON, a list of {"pre": pre_tokenizer, "cases": [[text, lengths of its pieces in bytes], ...]}.
 """
-import ctypes
 import gzip
 import io
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -172,12 +173,12 @@ class Expressions:
 
 
 
-def pair_tokenizer(spec):
+def pair_tokenizer(spec, most=100):
     """Bytes and all pairs of them that texts here often have: where a piece ends, no pair is."""
     from tokenizers import pre_tokenizers
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     often = "".join(p for p, _ in load(LEVEL).pre_tokenize_str("abcdeABtsrlmvfk012 '!.,\n\t(-\u4e2d\u00e9\u017f"))
-    often = sorted(set(often))
+    often = sorted(set(often))[:most]
     vocab = {c: i for i, c in enumerate(letters)}
     merges = [(a, b) for a in often for b in often]
     for a, b in merges:
@@ -237,6 +238,106 @@ def random_runs(program, seed, n):
     return count["DIFFERENT"]
 
 
+def convert(program):
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+    texts, wrong = MoreTexts(5), 0
+    tiny = os.path.join(HERE, "../tiny-hf")
+    for name, spec in list(known()) + [(None, s) for s in others()]:
+        with tempfile.TemporaryDirectory() as d:
+            document = pair_tokenizer(spec, 15)
+            os.mkdir(d + "/t")
+            with open(d + "/t/tokenizer.json", "w") as f:
+                json.dump(document, f)
+            peer, outs = Tokenizer.from_str(json.dumps(document)), [d + "/hf"]
+            subprocess.run([program, "convert", tiny, "-o", outs[0], "--tokenizer", d + "/t"], check=True, capture_output=True)
+            if not subprocess.run([program, "convert", outs[0], "-o", d + "/m.gguf"], capture_output=True).returncode:
+                outs.append(d + "/from-gguf")
+                subprocess.run([program, "convert", d + "/m.gguf", "-o", outs[1]], check=True, capture_output=True)
+            some = [texts.text() for _ in range(300)]
+            want = [peer.encode(t, add_special_tokens=False).ids for t in some]
+            for out in outs:
+                theirs = AutoTokenizer.from_pretrained(out)
+                bad = sum(theirs.encode(t, add_special_tokens=False) != w for t, w in zip(some, want))
+                wrong += bad
+                if bad:
+                    print(f"{bad} of {len(some)} texts differ: {name} {os.path.basename(out)} {json.dumps(spec)}")
+            print(name or "-", "folder" + (" and GGUF" if len(outs) > 1 else ""), flush=True)
+    return wrong
+
+
+LLAMA_CPP = r"""
+#include "llama.h"
+#include <stdio.h>
+#include <stdlib.h>
+static void quiet(enum ggml_log_level level, const char *text, void *unused) { (void)level, (void)text, (void)unused; }
+int main(int n_args, char **args) { /* MODEL; texts: u32 length, bytes; a line of ids each */
+    unsigned n;
+    llama_log_set(quiet, NULL);
+    struct llama_model_params m = llama_model_default_params();
+    m.vocab_only = 1;
+    struct llama_model *model = n_args > 1 ? llama_model_load_from_file(args[1], m) : NULL;
+    while (model && fread(&n, 4, 1, stdin) == 1) {
+        char *text = malloc(n + 1);
+        llama_token *ids = malloc((n + 8) * sizeof *ids);
+        if (fread(text, 1, n, stdin) != n)
+            return 1;
+        int k = llama_tokenize(llama_model_get_vocab(model), text, n, ids, n + 8, 0, 0);
+        for (int i = 0; i < k; i++)
+            printf(i ? " %d" : "%d", ids[i]);
+        puts("");
+        free(text), free(ids);
+    }
+    return !model;
+}
+"""
+
+
+def renamed(data, name):
+    """A GGUF file with another tokenizer.ggml.pre; it holds no tensor, so nothing has to stay where it is."""
+    at = data.index(b"tokenizer.ggml.pre") + len(b"tokenizer.ggml.pre") + 4
+    n, = struct.unpack_from("<Q", data, at)
+    return data[:at] + struct.pack("<Q", len(name)) + name.encode() + data[at + 8 + n:]
+
+
+def names(program, source):
+    """On the vocabulary of DeepSeek-LLM, whose merges cross most of the seams."""
+    import re
+    rows = open(os.path.join(HERE, "../../../frontend/tokenizer/patterns.c"), encoding="utf-8").read().split("rows[] = {")[1].split("};")[0]
+    texts = NamesTexts(7)
+    some = [texts.text().replace("\0", "") for _ in range(3000)]
+    with tempfile.TemporaryDirectory() as d:
+        run, lib = os.path.join(d, "run"), os.path.join(source, "build/bin")
+        subprocess.run(["cc", "-x", "c", "-", "-o", run, "-I", os.path.join(source, "include"), "-I", os.path.join(source, "ggml/include"), "-L", lib, "-lllama", "-lggml", "-lggml-base",
+                        f"-Wl,-rpath,{lib}", f"-Wl,-rpath-link,{lib}"], input=LLAMA_CPP, text=True, check=True)
+        base = open(os.path.join(source, "models/ggml-vocab-deepseek-llm.gguf"), "rb").read()
+        for name in re.findall(r'\{"([^"]+)", AQ_PRE', rows):
+            path = os.path.join(d, "m.gguf")
+            with open(path, "wb") as f:
+                f.write(renamed(base, name))
+            theirs = subprocess.run([run, path], input=b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in some), capture_output=True)
+            ours = subprocess.run([program, "tokenize", "--ordinary", "--batch", path], input="".join(json.dumps({"text": t}) + "\n" for t in some).encode(), capture_output=True)
+            if theirs.returncode or ours.returncode:
+                print(f"{name}: {'llama.cpp does not know it' if theirs.returncode else ours.stderr.decode()}")
+                continue
+            a = [json.loads(l)["ids"] for l in ours.stdout.decode().splitlines()]
+            b = [[int(x) for x in l.split()] for l in theirs.stdout.decode().split("\n")[:-1]]
+            assert len(a) == len(b) == len(some)
+            other = [i for i in range(len(some)) if a[i] != b[i]]
+            print(f"{name}: {len(other)} of {len(some)} texts differ", *(repr(some[i])[:60] for i in sorted(other, key=lambda i: len(some[i]))[:3]), flush=True)
+
+
+class NamesTexts(MoreTexts):
+    """Characters that both know, words in any case."""
+
+    def char(self):
+        import unicodedata
+        while True:
+            c = super().char()
+            if unicodedata.category(c) not in ("Cn", "Co"):
+                return c
+
+
 def younger():
     import unicodedata
     from tokenizers import Regex
@@ -268,5 +369,9 @@ if __name__ == "__main__":
         sys.exit(1 if random_runs(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])) else 0)
     elif sys.argv[1:] == ["younger"]:
         younger()
+    elif sys.argv[1:2] == ["convert"] and len(sys.argv) == 3:
+        sys.exit(1 if convert(sys.argv[2]) else 0)
+    elif sys.argv[1:2] == ["names"] and len(sys.argv) == 4:
+        names(*sys.argv[2:])
     else:
         sys.exit(__doc__)

@@ -195,11 +195,22 @@ def seeds():
 
     sequence = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
                                                       {"type": "ByteLevel", "add_prefix_space": False}]}
+    def splits(*parts):
+        return {"type": "Sequence", "pretokenizers": list(parts)}
+
+    def regex(pattern, behavior="Isolated"):
+        return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
+
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     pairs = {"vocab": vocab, "merges": [m.split(" ") for m in merges], "unk_token": "1"}
     files = {
         "json": b"j" + doc() + b"\0" + special.encode() + b"\0" + text,
         "json_digits": b"j" + doc(pre_tokenizer=sequence) + b"\0\0" + text,
         "json_pairs": b"j" + doc(model=pairs, post_processor=None) + b"\0\0" + text,
+        "json_split": b"j" + doc(pre_tokenizer=splits(regex("(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n/]*|\\s+(?!\\S)|\\s+"), level)) + b"\0\0" + text,
+        "json_steps": b"j" + doc(pre_tokenizer=splits(regex("(?<=a)b|(?>a+?|[a[b-d]\\x{4E00}-\\u9FA5])c?$", "MergedWithNext"), {"type": "Punctuation", "behavior": "Contiguous"},
+                                                      {"type": "Split", "pattern": {"String": "ab"}, "behavior": "Removed"}, level)) + b"\0\0" + text,
+        "json_alphabet": b"j" + doc(pre_tokenizer=splits({**level, "use_regex": True}, {"type": "Digits", "individual_digits": False}, regex("[0-9][0-9]|\u0120", "MergedWithPrevious"))) + b"\0\0" + text,
         "json_refused": b"j" + doc(normalizer={"type": "NFC"}) + b"\0\0" + text,
         "slow": b"s" + json.dumps(vocab).encode() + b"\0#version: 0.2\n" + "\n".join(merges).encode() + b"\n\0" +
                 json.dumps({"<s>": 12}).encode() + b"\0" + special.encode() + b"\0" + text,
