@@ -3,33 +3,94 @@
  * Two rounds: tokens that are not `normalized` first, then the others in the stretches between, as the normalizer of SPM left them
  * (without one both see the same bytes, but the order shows). In a round the leftmost match wins, of those the longest; a match that single_word
  * rejects still uses up its text; lstrip and rstrip take white space around the match into it.
- * Cost: a trie walk from each byte that begins a token: text * longest token at worst, hence AQ_ADDED_LENGTH_LIMIT. An Aho-Corasick
+ * Cost: a trie walk from each byte that begins a token: text * longest token at worst, hence AQ_ADDED_LENGTH_LIMIT; a step finds its child by
+ * halving (a list of siblings made it 255 times as long for tokens that part at every byte). An Aho-Corasick
  * automaton has the same worst case here (a match may be far shorter than what was read to find it), and is ten times the code. */
 #include "frontend/reasons.h"
 #include "frontend/tokenizer/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static aq_status add(aq_tokenizer *t, aq_added_trie *trie, uint32_t token, const char *place) {
-    aq_bytes text = t->added[token].text;
-    uint32_t *link = &trie->first[(uint8_t)text.s[0]], node = 0;
-    for (uint32_t i = 0; i < text.n; i++) {
-        uint8_t byte = (uint8_t)text.s[i];
-        while (*link && trie->nodes[*link].byte != byte)
-            link = &trie->nodes[*link].sibling;
-        if (!*link) {
-            trie->nodes[trie->n_nodes] = (aq_added_node){.token = AQ_NO_ID, .byte = byte};
-            *link = trie->n_nodes++;
-        }
-        node = *link;
-        link = &trie->nodes[node].child;
+/* ---- the trie: tokens sorted by their texts, so that those below a node are a range of them; nodes level by level ---- */
+
+typedef struct range {
+    uint32_t from, to; /* of the sorted tokens */
+} range;
+
+typedef struct builder {
+    const aq_tokenizer *t;
+    const aq_added_token **sorted;
+    uint32_t n;
+    range *below; /* of each node */
+} builder;
+
+static int by_text(const void *a, const void *b) {
+    const aq_added_token *x = *(const aq_added_token *const *)a, *y = *(const aq_added_token *const *)b;
+    int order = memcmp(x->text.s, y->text.s, x->text.n < y->text.n ? x->text.n : y->text.n);
+    order = order ? order : (x->text.n > y->text.n) - (x->text.n < y->text.n);
+    return order ? order : (x > y) - (x < y);
+}
+
+/* One for the root, and one for each byte that a text does not share with the one before it. */
+static aq_status count_nodes(const builder *b, const char *place, size_t *out) {
+    *out = 1;
+    for (uint32_t i = 0; i < b->n; i++) {
+        aq_bytes text = b->sorted[i]->text, before = i ? b->sorted[i - 1]->text : (aq_bytes){0};
+        uint32_t same = 0;
+        while (same < text.n && same < before.n && text.s[same] == before.s[same])
+            same++;
+        if (same == text.n && same == before.n)
+            return aq_refuse(AQ_WHY_TOKENIZER_ADDED_TWICE, place, "added token \"%.*s\" is there twice, as id %d and %d: one expected", (int)text.n, text.s,
+                             b->sorted[i - 1]->id, b->sorted[i]->id);
+        *out += text.n - same;
     }
-    uint32_t other = trie->nodes[node].token;
-    if (other != AQ_NO_ID)
-        return aq_refuse(AQ_WHY_TOKENIZER_ADDED_TWICE, place, "added token \"%.*s\" is there twice, as id %d and %d: one expected", (int)text.n, text.s,
-                       t->added[other].id, t->added[token].id);
-    trie->nodes[node].token = token;
-    trie->n_tokens++;
+    return *out >= AQ_NO_ID ? aq_tokenizer_refuse_size(place, "bytes of added tokens", *out) : AQ_OK;
+}
+
+static void fill(const builder *b, aq_added_trie *trie) {
+    uint32_t n = 1, depth = 0, level_end = 1;
+    trie->nodes[0] = (aq_added_node){.token = AQ_NO_ID};
+    b->below[0] = (range){0, b->n};
+    for (uint32_t i = 0; i < n; i++) {
+        if (i == level_end) {
+            depth++;
+            level_end = n;
+        }
+        uint32_t k = b->below[i].from, end = b->below[i].to;
+        if (b->sorted[k]->text.n == depth)
+            trie->nodes[i].token = (uint32_t)(b->sorted[k++] - b->t->added);
+        trie->nodes[i].child = n;
+        while (k < end) {
+            uint32_t from = k;
+            char byte = b->sorted[k]->text.s[depth];
+            while (k < end && b->sorted[k]->text.s[depth] == byte)
+                k++;
+            trie->nodes[i].n++;
+            trie->nodes[n] = (aq_added_node){.token = AQ_NO_ID, .byte = (uint8_t)byte};
+            b->below[n++] = (range){from, k};
+        }
+    }
+    for (uint32_t k = 0; k < trie->nodes[0].n; k++)
+        trie->first[trie->nodes[1 + k].byte] = 1 + k;
+}
+
+static aq_status build_trie(aq_tokenizer *t, int which, const char *place, aq_arena *scratch) {
+    aq_added_trie *trie = &t->trie[which];
+    builder b = {.t = t};
+    size_t nodes;
+    AQ_ALLOC(scratch, b.sorted, t->n_added);
+    for (uint32_t i = 0; i < t->n_added; i++)
+        if (t->added[i].normalized == which && t->added[i].text.n)
+            b.sorted[b.n++] = &t->added[i];
+    trie->n_tokens = b.n;
+    if (!b.n)
+        return AQ_OK;
+    qsort(b.sorted, b.n, sizeof *b.sorted, by_text);
+    AQ_TRY(count_nodes(&b, place, &nodes));
+    AQ_ALLOC(&t->arena, trie->nodes, nodes);
+    AQ_ALLOC(scratch, b.below, nodes);
+    fill(&b, trie);
     return AQ_OK;
 }
 
@@ -52,21 +113,26 @@ aq_status aq_added_build(aq_tokenizer *t, const char *place) {
     for (uint32_t i = 0; i < t->n_added; i++)
         if (t->added[i].normalized && (t->normalizes || t->added[i].frozen))
             AQ_TRY(normalize(t, &t->added[i]));
-    for (int which = 0; which < 2; which++) {
-        size_t bytes = 1;
-        for (uint32_t i = 0; i < t->n_added; i++)
-            if (t->added[i].normalized == which)
-                bytes += t->added[i].text.n;
-        if (bytes >= AQ_NO_ID)
-            return aq_tokenizer_refuse_size(place, "bytes of added tokens", bytes);
-        aq_added_trie *trie = &t->trie[which];
-        AQ_ALLOC(&t->arena, trie->nodes, bytes);
-        trie->n_nodes = 1;
-        for (uint32_t i = 0; i < t->n_added; i++)
-            if (t->added[i].normalized == which && t->added[i].text.n)
-                AQ_TRY(add(t, trie, i, place));
+    aq_status status = AQ_OK;
+    for (int which = 0; which < 2 && status == AQ_OK; which++) {
+        aq_arena scratch = {0};
+        status = build_trie(t, which, place, &scratch);
+        aq_arena_close(&scratch);
     }
-    return AQ_OK;
+    return status;
+}
+
+/* 0: none. */
+static uint32_t child_of(const aq_added_trie *trie, uint32_t node, uint8_t byte) {
+    uint32_t low = trie->nodes[node].child, high = low + trie->nodes[node].n, end = high;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (trie->nodes[middle].byte < byte)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < end && trie->nodes[low].byte == byte ? low : 0;
 }
 
 /* The longest token at text[0..n): its index, AQ_NO_ID if there is none. */
@@ -77,10 +143,7 @@ static uint32_t match(const aq_added_trie *trie, const char *text, size_t n) {
             best = trie->nodes[node].token;
         if (i == n)
             break;
-        uint8_t byte = (uint8_t)text[i];
-        node = trie->nodes[node].child;
-        while (node && trie->nodes[node].byte != byte)
-            node = trie->nodes[node].sibling;
+        node = child_of(trie, node, (uint8_t)text[i]);
     }
     return best;
 }

@@ -91,14 +91,15 @@ typedef struct aq_piece_slot {
     uint32_t hash, id; /* id AQ_NO_ID: empty */
 } aq_piece_slot;
 
-/* A trie of added tokens: children of a node are a list of siblings. */
+/* A trie of added tokens: the children of a node stand side by side, by their bytes. */
 typedef struct aq_added_node {
-    uint32_t child, sibling, token; /* child, sibling: 0 is none; token: index into added, AQ_NO_ID if no token ends here */
+    uint32_t child, token; /* child: the first; token: index into added, AQ_NO_ID if no token ends here */
+    uint16_t n;            /* children */
     uint8_t byte;
 } aq_added_node;
 typedef struct aq_added_trie {
     aq_added_node *nodes; /* node 0 is the root; its children are found by first */
-    uint32_t n_nodes, n_tokens;
+    uint32_t n_tokens;
     uint32_t first[256];
 } aq_added_trie;
 

@@ -189,6 +189,12 @@ class Hurt(unittest.TestCase):
         put(os.path.join(slow, "added_tokens.json"), json.dumps({f"<x{i}>": n + i for i in range(n)}))
         put(os.path.join(slow, "tokenizer_config.json"), json.dumps({"additional_special_tokens": [f"t{n - 1 - i}" for i in range(n)]}))
         self.ends("tokenize", slow, statuses=(0,))
+        many = self.path("many")  # from each byte of the text a long way through tokens that part at every one of it
+        tokens = ["a" * k + chr(c) for k in range(1, 400) for c in range(33, 127) if chr(c) not in "a\"\\"]
+        put(os.path.join(many, "vocab.json"), json.dumps({"a": 0, **{f"<{i}>": 1 + i for i in range(len(tokens))}}))
+        put(os.path.join(many, "merges.txt"), "#version: 0.2\n")
+        put(os.path.join(many, "added_tokens.json"), json.dumps({x: len(tokens) + 1 + i for i, x in enumerate(tokens)}))
+        self.ends("tokenize", many, statuses=(0,), stdin=b"a" * 250000)
         for text in ("[" * 1000000, '{"a":' * 1000000, '{"hidden_size":' + "9" * 1000000 + "}", "{" + '"hidden_size":1,' * 200000 + '"a":1}', '"' + "\\" * 999999,
                      '"' + "\\u0041" * 300000 + '"', " " * 5000000):
             m = Hf()
