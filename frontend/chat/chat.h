@@ -27,6 +27,8 @@ typedef enum aq_chat_flag {
     AQ_CHAT_SYSTEM_ALWAYS = 1 << 11,    /* what is around it is there without it as well */
     AQ_CHAT_SKIP_EMPTY_SYSTEM = 1 << 12, /* an empty system message is none */
     AQ_CHAT_AFTER_THINK = 1 << 13,      /* of an answer only what is behind its last "</think>" */
+    AQ_CHAT_SYSTEM_INSTEAD = 1 << 14,   /* its own system text only where no message is the system's, wherever that stands */
+    AQ_CHAT_BARE_LAST = 1 << 15,        /* no line end behind an answer that is the last message */
 } aq_chat_flag;
 
 typedef struct aq_chat_template {

@@ -75,12 +75,21 @@ typedef struct head {
     int is_there, is_own;
 } head;
 
+static int has_system(const aq_chat_request *r) {
+    for (uint32_t i = 0; i < r->n_messages; i++)
+        if (r->messages[i].role == AQ_CHAT_SYSTEM)
+            return 1;
+    return 0;
+}
+
 static aq_status find_system(const aq_chat_request *r, const aq_chat_message *message, head *out) {
     const aq_chat_template *t = r->template;
     const char *text = r->system ? r->system : t->system;
     if (message && r->system)
         return aq_fail(AQ_USAGE, NULL, "a system text is given and the messages begin with another: one expected");
     *out = (head){{text, (uint32_t)strlen(text)}, *text || flag(t, AQ_CHAT_SYSTEM_ALWAYS), !r->system};
+    if (!r->system && flag(t, AQ_CHAT_SYSTEM_INSTEAD) && has_system(r))
+        out->is_there = 0;
     if (message)
         *out = (head){message->text, message->text.n || !flag(t, AQ_CHAT_SKIP_EMPTY_SYSTEM), 0};
     if (!out->is_there || !flag(t, AQ_CHAT_NO_SYSTEM))
@@ -160,7 +169,9 @@ static aq_status add_turn(aq_arena *arena, const aq_chat_template *t, const aq_c
     if (flag(t, is_user ? AQ_CHAT_TRIM_USER : AQ_CHAT_TRIM_ASSISTANT))
         trim(out, from);
     int is_even = flag(t, AQ_CHAT_BY_POSITION) ? at.position % 2 == 0 : is_user;
-    return add_fixed(arena, out, is_even ? t->user_end : t->assistant_end);
+    const char *end = is_even ? t->user_end : t->assistant_end;
+    size_t n = strlen(end);
+    return add(arena, out, end, n - (at.is_last && !is_user && n && flag(t, AQ_CHAT_BARE_LAST)), 1);
 }
 
 static int is_none(const aq_chat_template *t) { return strcmp(t->name, "none") == 0; }

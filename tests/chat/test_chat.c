@@ -55,6 +55,23 @@ static void test_positions_and_open_turns(void **state) {
     aq_arena_close(&arena);
 }
 
+/* As Jinja has them from the texts of deepseek-coder and tulu. */
+static void test_late_system_texts_and_last_answers(void **state) {
+    (void)state;
+    aq_arena arena = {0};
+    const aq_chat_message m[3] = {{AQ_CHAT_USER, bytes("A")}, {AQ_CHAT_SYSTEM, bytes("Sys")}, {AQ_CHAT_ASSISTANT, bytes("B")}};
+    aq_chat_request r = {aq_chat_template_find("deepseek-coder"), NULL, NULL, m, 3, NULL};
+    assert_string_equal(rendered(&arena, &r).s, "\1### Instruction:\nA\nSys### Response:\nB\n<|EOT|>\n### Response:\n");
+    r.n_messages = 1;
+    assert_non_null(strstr(rendered(&arena, &r).s, "\1You are an AI programming assistant"));
+    r = (aq_chat_request){aq_chat_template_find("tulu"), NULL, NULL, m, 3, NULL};
+    assert_string_equal(rendered(&arena, &r).s, "<|user|>\nA\n<|system|>\nSys\n<|assistant|>\nB\2<|assistant|>\n");
+    r.messages = &m[2];
+    r.n_messages = 1;
+    assert_string_equal(rendered(&arena, &r).s, "<|assistant|>\nB\2<|assistant|>\n");
+    aq_arena_close(&arena);
+}
+
 static void refuse(aq_status status, aq_chat_request r, const char *what) {
     aq_arena arena = {0};
     aq_chat_text text;
@@ -286,6 +303,7 @@ static void test_chatml_as_jinja(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_aquila_templates), cmocka_unit_test(test_positions_and_open_turns),
+        cmocka_unit_test(test_late_system_texts_and_last_answers),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_history),          cmocka_unit_test(test_users_cannot_type_control_tokens),
         cmocka_unit_test(test_chatml_as_jinja),  cmocka_unit_test(test_own_system_text), cmocka_unit_test(test_changed_templates_are_refused),
