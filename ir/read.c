@@ -31,7 +31,7 @@ static aq_status dims(aq_reader *r) {
         while (i < r->n_binds && !aq_word_is(w, r->binds[i].name))
             i++;
         if (i == r->n_binds)
-            return aq_read_fail_at(r, at, "size %.*s has no value: expected one from the model's configuration", shown(w), w.at);
+            return aq_read_fail_at(r, at, "size %.*s has no value: expected one from the model's configuration (--config, --bind)", shown(w), w.at);
         if (isinf(r->binds[i].value))
             return aq_read_fail_at(r, at, "size %.*s is %g: expected a finite number", shown(w), w.at, r->binds[i].value);
         if (aq_names_find(&r->dims, w.at, w.n) || aq_sym_find(r->m, w.at, w.n))

@@ -138,6 +138,10 @@ static aq_status finish_text(aq_writer *w) {
     AQ_TRY(aq_decoder_finish(&w->decoder, &text));
     AQ_TRY(aq_stop_push(&w->matcher, text, &certain));
     AQ_TRY(give(w->g, w->answer, certain));
+    if (w->matcher.is_stopped) {
+        w->answer->reason = AQ_STOP_STOP; /* at the mark of a character that never came */
+        return AQ_OK;
+    }
     return give(w->g, w->answer, aq_stop_finish(&w->matcher));
 }
 

@@ -1,6 +1,7 @@
 /* models.c: which door a name on the command line goes through. */
 #include "frontend/cli/models.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static const char flagai[] = "flagai-v1";
@@ -44,11 +45,20 @@ aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out) {
     return open_file(in_flagais_way ? name + sizeof flagai : name, in_flagais_way, out);
 }
 
-aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out) {
+/* What a checkpoint brings itself is looked at where it is opened. */
+aq_status aq_tokenizer_fits(const char *given, const char *model, uint32_t size, int64_t vocab) {
+    if (size <= vocab)
+        return AQ_OK;
+    return aq_fail(AQ_USAGE, NULL, "--tokenizer %s: %" PRIu32 " tokens: expected at most %" PRId64 ", the vocabulary of %s", given, size, vocab, model);
+}
+
+aq_status aq_tokenizer_given(const char *given, const char *model, int64_t vocab, const aq_tokenizer_source *own, aq_tokenizer **out) {
     int in_flagais_way = given && !strcmp(given, flagai), has_own = own->kind != AQ_TOKENIZER_NONE;
     *out = NULL;
-    if (given && !in_flagais_way)
-        return aq_tokenizer_of(given, out);
+    if (given && !in_flagais_way) {
+        AQ_TRY(aq_tokenizer_of(given, out));
+        return aq_tokenizer_fits(given, model, aq_tokenizer_size(*out), vocab);
+    }
     if (in_flagais_way && !has_own)
         return aq_fail(AQ_USAGE, NULL, "--tokenizer flagai-v1: %s has no tokenizer to read so: expected flagai-v1:FOLDER", model);
     return has_own ? build(own, in_flagais_way, out) : AQ_OK;

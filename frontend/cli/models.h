@@ -13,8 +13,11 @@ int aq_tokenizer_is_way(const char *name);
 AQ_MUST_USE aq_status aq_tokenizer_of(const char *name, aq_tokenizer **out);
 
 /* That of --tokenizer: what aq_tokenizer_of takes, or flagai-v1 alone for `own` of the model in FlagAI's way; without it `own` as it is; NULL if there
- * is none. */
-AQ_MUST_USE aq_status aq_tokenizer_given(const char *given, const char *model, const aq_tokenizer_source *own, aq_tokenizer **out);
+ * is none. AQ_USAGE: --tokenizer names one of more than `vocab` tokens. */
+AQ_MUST_USE aq_status aq_tokenizer_given(const char *given, const char *model, int64_t vocab, const aq_tokenizer_source *own, aq_tokenizer **out);
+
+/* AQ_USAGE if that tokenizer of `size` tokens is larger than the model's vocabulary: it would give ids that are none. */
+AQ_MUST_USE aq_status aq_tokenizer_fits(const char *given, const char *model, uint32_t size, int64_t vocab);
 
 /* A file or folder through aq_checkpoint_open, NAME:random[:SEED] through aq_checkpoint_outline. */
 AQ_MUST_USE aq_status aq_model_open(const char *model, aq_dtype random_dtype, aq_checkpoint *out);

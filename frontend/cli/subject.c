@@ -117,7 +117,7 @@ aq_status aq_subject_open(const aq_args *args, const char *model, aq_subject *s)
     if (s->known)
         AQ_TRY(take_defaults(s));
     AQ_TRY(open_texts(s, is_plan));
-    return aq_tokenizer_given(aq_arg_text(args, AQ_OPT_TOKENIZER), from, &s->checkpoint.tokenizer, &s->tokenizer);
+    return aq_tokenizer_given(aq_arg_text(args, AQ_OPT_TOKENIZER), from, s->checkpoint.config.V, &s->checkpoint.tokenizer, &s->tokenizer);
 }
 
 /* What takes long, on a terminal only. Steps that cannot tell how far they are say 0 of 1, and aq_subject_start wipes the line. */

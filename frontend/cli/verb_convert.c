@@ -102,6 +102,8 @@ static aq_status convert(const aq_args *a, const char *out, const aq_checkpoint 
         o->tokenizer = &tokenizer;
         if (tokenizer.kind == AQ_TOKENIZER_NONE)
             status = aq_refuse(AQ_WHY_CONVERT_TOKENIZER, o->tokenizer_folder, "no tokenizer in this folder: expected tokenizer.json, or vocab.json and merges.txt");
+        else
+            status = aq_tokenizer_fits(o->tokenizer_folder, a->operand[0], tokenizer.n_vocab, c->config.V);
         AQ_TRY_GOTO(status, close, status);
     }
     aq_interrupt_heed(1);

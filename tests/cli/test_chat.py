@@ -107,6 +107,32 @@ class Piped(Case):
         self.assertEqual(r.stderr.decode().splitlines(), ["the conversation starts again", "new system text; the conversation starts again", "no system text; the conversation starts again",
                                                           "aquila: error: /usr/bin: no such command: /help lists them; with a space before it, it is a message"])
 
+    def test_a_tokenizer_of_more_tokens_than_the_model(self):
+        t = self.path("t")
+        os.mkdir(t)
+        make_tokenizer(t)
+        with open(os.path.join(t, "vocab.json")) as f:
+            vocab = json.load(f)
+        with open(os.path.join(t, "vocab.json"), "w") as f:
+            json.dump({**vocab, **{f"w{i}": i for i in range(256, 600)}}, f)
+        for args in (("run", "tiny:random", "x", "--tokenizer", t), ("convert", "tiny:random", "-o", self.path("out"), "--tokenizer", t)):
+            r = run(*args)
+            self.assertEqual((r.returncode, r.stderr.decode()), (2, f"aquila: error: --tokenizer {t}: 600 tokens: expected at most 512, the vocabulary of tiny:random\n"))
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def test_stopped_at_the_last_moment(self):
+        """The mark of a character that never came is text as any other."""
+        t = self.path("t")
+        os.mkdir(t)
+        make_tokenizer(t)
+        ask = ("run", "tiny:random:4", "--tokenizer", t, "--target", "ref", "--template", "none", "--temperature", "0", "-n", "1", "--json", "--prompt-ids")
+        for i in range(256):
+            a = json.loads(self.fine(*ask, str(i)).stdout)
+            if a["text"] == "\ufffd" and a["tokens"][0] >= 0xc2:
+                break
+        b = json.loads(self.fine(*ask, str(i), "--stop", "\ufffd").stdout)
+        self.assertEqual((a["stop_reason"], b["text"], b["stop_reason"]), ("length", "", "stop"))
+
     def test_a_full_context_is_told_once(self):
         lines = "".join(f"message number {i}, long enough to fill some of it\n" for i in range(12)) + "/stats\n"
         t = self.path("t")

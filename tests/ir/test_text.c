@@ -198,7 +198,7 @@ static void refusals_say_where_and_what(void **state) {
     refused(GRAPH("    %y = rope %x, %b.pos {theta=0/0}\n    return %y"), "t.aq:7:10: rope: an attribute is out of range: expected theta from 1e-6 to 1e12", NULL);
     refused("model m { dims ROPE_LOW weight @w: f32[ROPE_LOW] }",
             "t.aq:1:40: the model has no ROPE_LOW: expected it alone, as an attribute, which is left out then", NULL);
-    refused("model m { dims Q }", "t.aq:1:16: size Q has no value: expected one from the model's configuration", "model m { dims Q }\n               ^");
+    refused("model m { dims Q }", "t.aq:1:16: size Q has no value: expected one from the model's configuration (--config, --bind)", "model m { dims Q }\n               ^");
     refused("model m {\n sym T in 5..2 }", "t.aq:2:6: bounds 5..2: expected the lowest first", NULL);
     refused("model m { weight @w: q4_0[4, 40] }", "t.aq:1:22: a last axis of 40 for q4_0: expected a multiple of 32", NULL);
     refused("model m { weight @w: f99[4] }", "t.aq:1:22: 'f99' is no element type: expected one of `show dtypes`", NULL);
