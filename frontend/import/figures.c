@@ -144,7 +144,18 @@ static aq_status flagai_width(const aq_figure_source *s, aq_config *c) {
     return AQ_OK;
 }
 
+/* What transformers takes where a config.json leaves a figure out that no shape would show to be wrong (LlamaConfig, MistralConfig). */
+static void take_defaults(const aq_figure_source *s, aq_config *c) {
+    if (s->naming != AQ_NAMING_HF)
+        return;
+    if (c->eps == 0)
+        c->eps = 1e-6;
+    if (c->max_length == 0)
+        c->max_length = aq_figure_is(aq_figure_look(s, "model_type"), "mistral") ? 4096 * 32 : 2048;
+}
+
 static aq_status complete(const aq_figure_source *s, aq_config *c) {
+    take_defaults(s, c);
     static const size_t needed[] = {offsetof(aq_config, D), offsetof(aq_config, L), offsetof(aq_config, H), offsetof(aq_config, max_length)};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (*(int64_t *)(void *)((char *)c + needed[i]) == 0)

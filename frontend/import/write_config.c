@@ -1,6 +1,6 @@
 /* write_config.c: the figures of a model as config.json, in Hugging Face's keys or FlagAI's: the columns of figures.def, and what figures.c
  * reads besides. The model_type is "llama" whatever the source says: the two architectures are one, and "llama" is what transformers knows
- * without code from elsewhere. The last key says who wrote it: `convert` replaces only such folders. */
+ * without code from elsewhere; where the heads do not divide the width, which it does not allow a llama, "mistral" without a window. The last key says who wrote it: `convert` replaces only such folders. */
 #include "frontend/import/write.h"
 
 #include <inttypes.h>
@@ -93,8 +93,11 @@ aq_status aq_config_put(const aq_config *c, aq_naming naming, aq_dtype dtype, aq
     aq_put o = {.writer = w};
     aq_put_text(&o, "{\n");
     if (naming == AQ_NAMING_HF) {
-        put_word(&o, "architectures", "[\"LlamaForCausalLM\"]");
-        put_word(&o, "model_type", "\"llama\"");
+        int odd = c->D % c->H != 0;
+        put_word(&o, "architectures", odd ? "[\"MistralForCausalLM\"]" : "[\"LlamaForCausalLM\"]");
+        put_word(&o, "model_type", odd ? "\"mistral\"" : "\"llama\"");
+        if (odd)
+            put_word(&o, "sliding_window", "null");
     }
     if (*c->name) {
         put_key(&o, naming == AQ_NAMING_HF ? "_name_or_path" : "name");

@@ -114,6 +114,25 @@ class Ends(unittest.TestCase):
             self.assertEqual(self.run_of(saved(d, {"eos_token_id": 7}, {"eos_token_id": end, "_from_model_config": True}))["tokens"], tokens)
 
 
+class Configs(unittest.TestCase):
+    def test_heads_that_do_not_divide_the_width_are_written_as_mistral(self):
+        """transformers refuses such a LlamaConfig; a mistral without a window is the same architecture. What is read back is the same model."""
+        h, r = Hf(), random.Random(4)
+        h.config.update({"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16})
+        for name, rows in (("q_proj", 48), ("k_proj", 16), ("v_proj", 16), ("o_proj", 32)):
+            h.tensors[f"model.layers.0.self_attn.{name}.weight"][1] = [rows, 48 if name == "o_proj" else 32]
+        for t in h.tensors.values():
+            n = t[1][0] * (t[1] + [1])[1]
+            t[2] = struct.pack(f"<{n}e", *(r.uniform(-1, 1) for _ in range(n)))
+        with tempfile.TemporaryDirectory() as d:
+            model, out = h.save(os.path.join(d, "in")), os.path.join(d, "out")
+            aquila("convert", model, "-o", out)
+            with open(os.path.join(out, "config.json")) as f:
+                c = json.load(f)
+            self.assertEqual([c.get(k, 1) for k in ("model_type", "architectures", "sliding_window")], ["mistral", ["MistralForCausalLM"], None])
+            self.assertEqual(score(out), score(model))
+
+
 class Adapters(unittest.TestCase):
     def test_what_modules_to_save_replaces_in_a_tied_model(self):
         """Embedding and output part then, as in PEFT: what is not replaced keeps its value."""

@@ -44,6 +44,18 @@ static void hugging_face_keys(void **state) {
     aq_arena_close(&a);
 }
 
+/* As transformers' LlamaConfig and MistralConfig. */
+static void figures_that_are_left_out(void **state) {
+    (void)state;
+#define BARE(type) "{\"model_type\": \"" type "\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"intermediate_size\": 192, \"vocab_size\": 512}"
+    aq_arena a = {0};
+    aq_config c = parsed(&a, BARE("llama"));
+    assert_true(c.eps == 1e-6 && c.max_length == 2048 && c.theta == 10000 && !c.tied && c.initializer_range == 0.02);
+    c = parsed(&a, BARE("mistral"));
+    assert_true(c.eps == 1e-6 && c.max_length == 4096); /* 4096 * 32, of which its window of 4096 is read */
+    aq_arena_close(&a);
+}
+
 static void rope_scaling_in_all_spellings(void **state) {
     (void)state;
     static const struct {
@@ -255,7 +267,7 @@ static void memory_of_json_goes_with_it(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_json_goes_with_it),
-        cmocka_unit_test(hugging_face_keys), cmocka_unit_test(rope_scaling_in_all_spellings), cmocka_unit_test(flagai_keys),
+        cmocka_unit_test(hugging_face_keys), cmocka_unit_test(figures_that_are_left_out), cmocka_unit_test(rope_scaling_in_all_spellings), cmocka_unit_test(flagai_keys),
         cmocka_unit_test(a_window_bounds_the_length), cmocka_unit_test(published_figures_are_read), cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(built_in_architectures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
