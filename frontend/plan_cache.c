@@ -75,7 +75,7 @@ aq_status aq_plan_cache_find(aq_arena *arena, const char *cache, const char *key
 void aq_plan_cache_keep(aq_arena *arena, const char *cache, const char *path, const unsigned char *bytes, size_t n) {
     const char *folder;
     aq_file_writer *w;
-    if (aq_arena_format(arena, &folder, "%s/plans", cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create_as(path, 0644, &w) != AQ_OK)
+    if (aq_arena_format(arena, &folder, "%s/plans", cache) != AQ_OK || aq_file_make_folder(folder) != AQ_OK || aq_file_create_as(path, 0644, 0, &w) != AQ_OK)
         return;
     if (aq_file_append(w, bytes, n) != AQ_OK) {
         aq_file_abandon(w);

@@ -38,7 +38,8 @@ const char *aq_file_real(const char *path, char room[AQ_FILE_PATH]);
  * could not be synced, the new one: never half. Temporary files that killed processes left of the same PATH are removed first. */
 typedef struct aq_file_writer aq_file_writer;
 AQ_MUST_USE aq_status aq_file_create(const char *path, aq_file_writer **out);
-AQ_MUST_USE aq_status aq_file_create_as(const char *path, unsigned mode, aq_file_writer **out); /* with no more permissions than `mode` */
+/* With no more permissions than `mode`. In a folder that others may write to (a cache) PATH may be a link that they put there: `links` 0 replaces it. */
+AQ_MUST_USE aq_status aq_file_create_as(const char *path, unsigned mode, int links, aq_file_writer **out);
 AQ_MUST_USE aq_status aq_file_append(aq_file_writer *w, const void *bytes, size_t size);
 AQ_MUST_USE aq_status aq_file_seal(aq_file_writer *w);   /* all bytes on the disk: commit has only the name to give. Before several files that go together */
 uint64_t aq_file_size(const aq_file_writer *w);         /* bytes appended so far */

@@ -80,7 +80,7 @@ struct aq_file_writer {
     int sealed;            /* all of it is on the disk */
     uint64_t size;
     size_t held;           /* bytes waiting in buffer */
-    char target[PATH_MAX]; /* where commit renames to; a symbolic link is followed, not replaced */
+    char target[PATH_MAX]; /* where commit renames to; a symbolic link is followed unless it may be somebody else's */
     char temporary[PATH_MAX];
     char buffer[64 << 10];
 };
@@ -156,7 +156,7 @@ static void sweep_beside(const char *target) {
         aq_file_sweep(folder, prefix);
 }
 
-static aq_status open_writer(const char *path, aq_file_writer *w) {
+static aq_status open_writer(const char *path, int links, aq_file_writer *w) {
     struct stat st;
     if (strcmp(path, "-") == 0) {
         w->direct = 1;
@@ -166,9 +166,11 @@ static aq_status open_writer(const char *path, aq_file_writer *w) {
     }
     if (!*path || strlen(path) >= sizeof w->target)
         return aq_fail(AQ_FAILED, path, "the name is %s", *path ? "too long" : "empty");
-    if (!realpath(path, w->target)) /* not there yet */
+    if (!links || !realpath(path, w->target)) /* not there yet */
         memcpy(w->target, path, strlen(path) + 1);
-    if (aq_call_stat(w->target, &st)) {
+    if (!links) {
+        /* whatever has the name: rename says so if it cannot be replaced */
+    } else if (aq_call_stat(w->target, &st)) {
         if (errno != ENOENT && errno != ENOTDIR)
             return cannot(AQ_FAILED, path, "cannot look at it");
     } else if (S_ISDIR(st.st_mode)) {
@@ -182,13 +184,13 @@ static aq_status open_writer(const char *path, aq_file_writer *w) {
     return open_beside(w);
 }
 
-aq_status aq_file_create(const char *path, aq_file_writer **out) { return aq_file_create_as(path, 0666, out); }
+aq_status aq_file_create(const char *path, aq_file_writer **out) { return aq_file_create_as(path, 0666, 1, out); }
 
-aq_status aq_file_create_as(const char *path, unsigned mode, aq_file_writer **out) {
+aq_status aq_file_create_as(const char *path, unsigned mode, int links, aq_file_writer **out) {
     void *p;
     AQ_TRY(aq_mem_alloc(sizeof(aq_file_writer), &p));
     ((aq_file_writer *)p)->mode = mode;
-    aq_status status = open_writer(path, p);
+    aq_status status = open_writer(path, links, p);
     if (status != AQ_OK)
         aq_mem_free(p);
     else

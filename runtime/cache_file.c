@@ -149,7 +149,7 @@ aq_status aq_cache_write(const char *folder, const aq_cache_key *key, aq_team *t
         return aq_fail(AQ_FAILED, folder, "%.2f GiB are free: expected %.2f GiB", (double)room / 0x1p30, (double)wanted / 0x1p30);
     AQ_TRY_GOTO(status, close, aq_arena_alloc(&arena, (size_t)pieces_of(l), sizeof *to.sums, &at));
     to.sums = at;
-    AQ_TRY_GOTO(status, close, aq_file_create(key->path, &w));
+    AQ_TRY_GOTO(status, close, aq_file_create_as(key->path, 0666, 0, &w));
     AQ_TRY_GOTO(status, close, write_file(key, team, l, &to, w));
     aq_file_writer *done = w;
     w = NULL;

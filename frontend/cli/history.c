@@ -96,7 +96,7 @@ aq_status aq_history_write(aq_history *h) {
     uint32_t first = list.n;
     while (first && list.n - first < AQ_HISTORY_ENTRIES && bytes + encoded_length(list.at[first - 1]) <= AQ_HISTORY_BYTES)
         bytes += encoded_length(list.at[--first]);
-    AQ_TRY(aq_file_create_as(h->path, 0600, &w)); /* what was asked is nobody else's affair */
+    AQ_TRY(aq_file_create_as(h->path, 0600, 1, &w)); /* what was asked is nobody else's affair */
     aq_status status = AQ_OK;
     for (uint32_t i = first; i < list.n && status == AQ_OK; i++)
         status = append_encoded(w, list.at[i]);

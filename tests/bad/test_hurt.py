@@ -179,6 +179,20 @@ class Hurt(unittest.TestCase):
             self.assertTrue(compiled())
             self.assertFalse(compiled())
 
+    def test_a_cache_of_links(self):
+        """What a link of a cache points to is not written over: the link is."""
+        cache, mine = self.path("cache"), put(self.path("mine"), "mine")
+        ask = ["run", "tests/data/tiny-hf", "--weights-type", "q4_0", "--prompt-ids", "1,2", "-n", "1", "--cache", cache]
+        for wanted in (2, 2):
+            subprocess.run([PROGRAM, *ask], capture_output=True, env=ENVIRONMENT, cwd=test_bad.ROOT, check=True)
+            files = [os.path.join(d, n) for d, _, names in os.walk(cache) for n in names]
+            self.assertEqual((len(files), [f for f in files if os.path.islink(f)]), (wanted, []))
+            with open(mine) as f:
+                self.assertEqual(f.read(), "mine")
+            for f in files:
+                os.remove(f)
+                os.symlink(mine, f)
+
     def test_slow(self):
         """Inputs whose length squared is a long time."""
         n = 100000
