@@ -1,17 +1,18 @@
-/* fuzz_lora.c: any bytes as an adapter, adapter_config.json and safetensors or a torch archive, to a model of width 32: refused in one line with a
+/* fuzz_lora.c: any bytes as an adapter, adapter_config.json and safetensors or a torch archive, or a GGUF file, to a model of width 32: refused in one line with a
  * reason, or pairs whose matrices merge, or stand beside the weights, and can be read from the first to the last row. The input: a letter that says
- * which file, which model and what becomes of it; the settings, up to a zero byte; the weights. */
+ * which file, which model and what becomes of it; the settings, up to a zero byte (not of GGUF); the weights. */
 #include "frontend/import/internal.h"
 #include "frontend/import/made.h"
 #include "frontend/lora.h"
 #include "ir/memory.h"
+#include "tests/fuzz/mutate_gguf.h"
 #include "tests/fuzz/mutate_safetensors.h"
 #include "tests/fuzz/mutate_torch.h"
 #include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TORCH = 1, UNTIED = 2, BLOCKS = 4, DOTS = 8, TWICE = 16, HALVES = 32, MOST_TENSORS = 16 };
+enum { TORCH = 1, UNTIED = 2, BLOCKS = 4, DOTS = 8, TWICE = 16, HALVES = 32, GGUF = 128, MOST_TENSORS = 16 };
 
 static const char *const settings_words[] = {
     "\"peft_type\": \"LORA\"", "\"lora_alpha\": 8", "\"r\": 1", "\"use_rslora\": true", "\"use_dora\": true", "\"bias\": \"none\"", "\"fan_in_fan_out\": false",
@@ -29,7 +30,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     if (size < 2 || text == 0 || roll(&e, 16) == 0)
         return LLVMFuzzerMutate(data, size, max_size);
     if (roll(&e, 4) == 0)
-        data[0] = (uint8_t)(64 + (data[0] & TORCH) + roll(&e, 32) * 2);
+        data[0] = (uint8_t)((data[0] & GGUF ? GGUF : 64) + (data[0] & TORCH) + roll(&e, 32) * 2);
+    if (data[0] & GGUF) {
+        edit file = edit_part(&e, 1);
+        return 1 + mutate_gguf(&file);
+    }
     if (roll(&e, 4) == 0 || text == size) {
         mutate_text(&e, 1, text, settings_words);
         return e.n;
@@ -82,15 +87,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2)
         return 0;
     int letter = data[0];
-    aq_bytes settings = next_section(&at, end);
-    const char *file = letter & TORCH ? "adapter_model.bin" : "adapter_model.safetensors";
+    int is_gguf = letter & GGUF;
+    aq_bytes settings = is_gguf ? (aq_bytes){"", 0} : next_section(&at, end);
+    const char *file = is_gguf ? "adapter.gguf" : letter & TORCH ? "adapter_model.bin" : "adapter_model.safetensors";
     scratch_drop(letter & TORCH ? "adapter_model.safetensors" : "adapter_model.bin");
     scratch_put("adapter_config.json", settings.s, settings.n);
     scratch_put(file, at, (size_t)(end - at));
     aq_checkpoint c = {.path = "f"};
     aq_tensor tensors[MOST_TENSORS];
     need(model(&c, tensors, letter) <= MOST_TENSORS);
-    aq_status status = aq_lora_add(&c, scratch_path("", path), 0.5);
+    aq_status status = aq_lora_add(&c, scratch_path(is_gguf ? file : "", path), 0.5);
     if (status == AQ_OK && (letter & TWICE))
         status = aq_lora_add(&c, scratch_path(file, path), 2);
     need(status == AQ_OK || (status == AQ_REFUSED && !strchr(aq_error(), '\n') && aq_error_reason() != 0));

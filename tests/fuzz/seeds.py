@@ -123,6 +123,15 @@ def lora_seeds():
         for j, letter in enumerate((0, 8 + 2, 16 + 32)):
             seed("lora", f"{name}_{j}", bytes([64 + letter]) + settings + safetensors(weights))
         seed("lora", f"{name}_torch", bytes([64 + 1 + 8 * (i % 2)]) + settings + archive(weights))
+    for j, (letter, kind) in enumerate(((0, 1), (2 + 8, 8), (16, 0))):
+        g = Gguf()
+        g.keys = {"general.type": (STRING, string("adapter")), "adapter.type": (STRING, string("lora")), "general.architecture": (STRING, string("llama"))}
+        g.set("adapter.lora.alpha", F32, 2)
+        g.tensors = {}
+        for module, k, n in (("blk.0.attn_q", 32, 32), ("blk.0.ffn_down", 32, 32)):
+            g.tensors[module + ".weight.lora_a"] = [[k, 32], kind, bytes(32 * k // BLOCK[kind] * BYTES[kind]), None]
+            g.tensors[module + ".weight.lora_b"] = [[32, n], kind, bytes(32 * n // BLOCK[kind] * BYTES[kind]), None]
+        seed("lora", f"gguf_{j}", bytes([128 + letter]) + g.data())
 
 
 def prompt_seeds():
