@@ -6,6 +6,7 @@
 #include "frontend/import/json.h"
 #include "frontend/lora.h"
 #include "ir/memory.h"
+#include "tests/support/micro.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -76,6 +77,37 @@ static const struct {
     const char *name, *folder;
 } adapters[] = {{"peft", "tests/data/lora/peft"}, {"flagai", "tests/data/lora/flagai"}, {"fused", "tests/data/lora/fused"}, {"patterns", "tests/data/lora/patterns"}, {"gguf", "tests/data/lora/gguf.gguf"}};
 enum { ADAPTERS = sizeof adapters / sizeof *adapters };
+
+/* What stands behind a matrix's name is lora_A or lora_B, at most an adapter's name, and weight; anything else is no part of an adapter. */
+static void names_that_are_no_pair(void **state) {
+    (void)state;
+    static const char good[] = "lora_A.weight\":";
+    static const char *const others[] = {good, "lora_.weight\" :", "lora_C.weight\":", "lora_A_weight\":", "lora_A.weighs\":", "lora_A\"       :", "lora_A.w\"     :",
+                                         "lora_AB.weigh\":", "lora_a.weight\":"};
+    char folder[64], path[128], *weights, *config;
+    size_t n, n_config;
+    assert_int_equal(aq_file_read("tests/data/lora/peft/adapter_model.safetensors", 1 << 24, &weights, &n), AQ_OK);
+    assert_int_equal(aq_file_read("tests/data/lora/peft/adapter_config.json", 1 << 20, &config, &n_config), AQ_OK);
+    char *at = memmem(weights, n, good, sizeof good - 1);
+    assert_non_null(at);
+    aq_micro_folder(folder);
+    aq_micro_put(folder, "adapter_config.json", config, n_config);
+    snprintf(path, sizeof path, "%s", folder);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        aq_checkpoint c;
+        assert_int_equal(strlen(others[i]), sizeof good - 1);
+        memcpy(at, others[i], sizeof good - 1);
+        aq_micro_put(folder, "adapter_model.safetensors", weights, n);
+        assert_int_equal(aq_checkpoint_open(base, &c), AQ_OK);
+        aq_status status = aq_lora_add(&c, path, 1);
+        if (i ? status != AQ_REFUSED || !strstr(aq_error(), "is no lora_A or lora_B of a matrix") : status != AQ_OK)
+            fail_msg("%s: %s", others[i], status == AQ_OK ? "was taken" : aq_error());
+        aq_checkpoint_close(&c);
+    }
+    aq_micro_remove(folder);
+    aq_mem_free(weights);
+    aq_mem_free(config);
+}
 
 static void by_ref(void **state) {
     (void)state;
@@ -270,7 +302,7 @@ static int count_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_ref),   cmocka_unit_test(by_cpu), cmocka_unit_test(two_halves), cmocka_unit_test(merged_like_dots_on_other_forms),
+        cmocka_unit_test(names_that_are_no_pair), cmocka_unit_test(by_ref),   cmocka_unit_test(by_cpu), cmocka_unit_test(two_halves), cmocka_unit_test(merged_like_dots_on_other_forms),
         cmocka_unit_test(refusals), cmocka_unit_test(damaged_files), cmocka_unit_test(a_damaged_gguf_file), cmocka_unit_test(too_many), cmocka_unit_test_setup(every_failed_allocation_is_reported, count_blocks),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -260,12 +260,48 @@ static void norms_come_back(void **state) {
     assert_same_output(&a, &b);
 }
 
+/* The bytes of its tensors, and how many they are. */
+static uint64_t shard_of(const char *path, int *count) {
+    aq_file file;
+    uint64_t header;
+    must(aq_file_map(path, &file));
+    memcpy(&header, file.bytes, 8);
+    *count = 0;
+    for (uint64_t i = 8; i + 6 < 8 + header; i++)
+        *count += !memcmp(file.bytes + i, "\"dtype", 6);
+    uint64_t bytes = file.size - 8 - header;
+    aq_file_unmap(&file);
+    return bytes;
+}
+
+/* As full as they can be and no fuller: a shard that is too large holds one tensor, and two neighbours would be too large. */
+static void shards_are_filled(const aq_convert_report *report, uint64_t size) {
+    uint64_t before = 0;
+    int count, shards = 0;
+    for (uint32_t i = 0; i < report->files.n; i++) {
+        if (!aq_path_ends(report->files.at[i], ".safetensors"))
+            continue;
+        uint64_t bytes = shard_of(report->files.at[i], &count);
+        if (bytes > size && count > 1)
+            fail_msg("%s: %llu bytes of %d tensors: expected at most %llu", report->files.at[i], (unsigned long long)bytes, count, (unsigned long long)size);
+        if (shards++ && before + bytes <= size)
+            fail_msg("%s and the one before it fit into one", report->files.at[i]);
+        before = bytes;
+    }
+    assert_true(shards > 1);
+}
+
 static void shards(void **state) {
     (void)state;
     const char *source = micro("source", AQ_F32, 0, AQ_ROPE_NONE), *out = path_of("out", AQ_FORM_HF);
     aq_convert_report report;
     convert(source, out, (aq_convert_options){.to = AQ_FORM_HF, .shard_size = 10000}, &report);
     assert_true(report.files.n > 10);
+    for (uint64_t size = 3000; size < 40000; size += 3700) {
+        convert(source, out, (aq_convert_options){.to = AQ_FORM_HF, .shard_size = size}, &report);
+        shards_are_filled(&report, size);
+    }
+    convert(source, out, (aq_convert_options){.to = AQ_FORM_HF, .shard_size = 10000}, &report);
     assert_same_model(source, out);
     assert_int_equal(aq_file_kind(path_of("out/model.safetensors.index.json", 1)), 1);
     uint32_t before = report.files.n;
