@@ -123,6 +123,10 @@ def lora_seeds():
         for j, letter in enumerate((0, 8 + 2, 16 + 32)):
             seed("lora", f"{name}_{j}", bytes([64 + letter]) + settings + safetensors(weights))
         seed("lora", f"{name}_torch", bytes([64 + 1 + 8 * (i % 2)]) + settings + archive(weights))
+    saved = {hf + "self_attn.k_proj.lora_A.weight": f16(1, 32), hf + "self_attn.k_proj.lora_B.weight": f16(16, 1), "base_model.model.model.norm.weight": f16(32),
+             "base_model.model.lm_head.modules_to_save.weight": f16(8, 32)}
+    more = {"peft_type": "LORA", "lora_alpha": 2, "alpha_pattern": {"k_proj": 3}, "modules_to_save": ["norm", "lm_head"]}
+    seed("lora", "saved", bytes([64]) + json.dumps(more, separators=(",", ":")).encode() + b"\0" + safetensors(saved))
     for j, (letter, kind) in enumerate(((0, 1), (2 + 8, 8), (16, 0))):
         g = Gguf()
         g.keys = {"general.type": (STRING, string("adapter")), "adapter.type": (STRING, string("lora")), "general.architecture": (STRING, string("llama"))}
