@@ -1,7 +1,7 @@
 /* terminal.c: libedit behind terminal.h. Order of a character: wait_for_byte, look (is it the beginning or the end of pasted text?), read_character.
  *
- * Pasted text: the terminal is asked to put ESC [200~ and ESC [201~ around it (bracketed paste). In between, a line end is given to libedit as
- * quoted-insert and the line end: it becomes part of the line. Lines are UTF-8, whatever the locale is called.
+ * Pasted text: the terminal is asked to put ESC [200~ and ESC [201~ around it (bracketed paste). What is in between is gathered and becomes part of the
+ * line as a whole, line ends and all. Lines are UTF-8, whatever the locale is called.
  *
  * A resized window: terminals break what stands on them anew, so the line that is typed begins as many rows above the cursor as its text takes at the
  * new width. From there it is drawn again. */
@@ -33,6 +33,8 @@ struct aq_terminal {
     char *text;           /* the last line */
     int is_bracketed;     /* the terminal marks pasted text */
     int is_pasting, after_return;
+    wchar_t *pasted; /* so far */
+    size_t n_pasted, pasted_room;
     wchar_t quoted;       /* comes behind a quoted-insert; 0: none */
     int has_guard;        /* a space behind the cursor, see guard */
     char held[LONGEST_MARK]; /* bytes that were looked at and are no mark */
@@ -168,16 +170,46 @@ static void guard(aq_terminal *t, int on) {
     }
 }
 
-/* A control character inside of pasted text: 1 if it becomes *out, 0 if it is passed over. */
-static int pasted(aq_terminal *t, char byte, wchar_t *out) {
+/* A character of pasted text; 0: no memory. */
+static int keep_pasted(aq_terminal *t, wchar_t c) {
+    void *block = t->pasted;
+    if (t->n_pasted == t->pasted_room) {
+        size_t room = 2 * t->pasted_room + 256;
+        if (aq_mem_resize(&block, t->pasted_room * sizeof c, room * sizeof c) != AQ_OK)
+            return 0;
+        t->pasted = block;
+        t->pasted_room = room;
+    }
+    t->pasted[t->n_pasted++] = c;
+    return 1;
+}
+
+/* A control character inside of pasted text: line ends are one character, tabs stay, the others are passed over. */
+static int keep_control(aq_terminal *t, char byte) {
     int is_second = byte == '\n' && t->after_return;
     t->after_return = byte == '\r';
-    if (is_second || (byte != '\n' && byte != '\r' && byte != '\t'))
+    return is_second || (byte != '\n' && byte != '\r' && byte != '\t') || keep_pasted(t, byte == '\t' ? L'\t' : L'\n');
+}
+
+/* The whole pasted text goes into the line at once, but for its last character: that one comes through a quoted-insert, and all is drawn then. (Through
+ * libedit one by one, every line end would draw all lines before it.) 1 if there is something. */
+static int give_pasted(aq_terminal *t, wchar_t *out) {
+    if (!t->n_pasted)
         return 0;
-    t->quoted = byte == '\t' ? L'\t' : L'\n';
+    t->quoted = t->pasted[--t->n_pasted];
+    t->pasted[t->n_pasted] = 0;
+    if (t->n_pasted && el_winsertstr(t->line, t->pasted) != 0)
+        return 0;
+    t->n_pasted = 0;
     guard(t, 1);
     *out = CTRL_V;
     return 1;
+}
+
+/* The line is dropped, as by Ctrl-C: half of a text is nobody's message. */
+static int no_memory(void) {
+    aq_interrupt_note();
+    return -1;
 }
 
 /* libedit's way to read a character: bytes up to a whole one of the locale; what is none is passed over. While a line is typed Ctrl-C, Ctrl-Z and
@@ -199,14 +231,18 @@ static int read_character(EditLine *line, wchar_t *out) {
             return got;
         if (byte == CTRL_C) {
             t->is_pasting = 0;
+            t->n_pasted = 0;
             aq_interrupt_note();
             return -1;
         }
-        if (byte == ESCAPE && t->is_bracketed && is_mark(t))
-            continue;
-        if (t->is_pasting && ((unsigned char)byte < 32 || byte == 127)) {
-            if (pasted(t, byte, out))
+        if (byte == ESCAPE && t->is_bracketed && is_mark(t)) {
+            if (!t->is_pasting && give_pasted(t, out))
                 return 1;
+            continue;
+        }
+        if (t->is_pasting && ((unsigned char)byte < 32 || byte == 127)) {
+            if (!keep_control(t, byte))
+                return no_memory();
             continue;
         }
         t->after_return = 0;
@@ -215,8 +251,12 @@ static int read_character(EditLine *line, wchar_t *out) {
             continue;
         }
         size_t n = mbrtowc(out, &byte, 1, &state);
-        if (n != (size_t)-1 && n != (size_t)-2)
-            return 1;
+        if (n != (size_t)-1 && n != (size_t)-2) {
+            if (!t->is_pasting)
+                return 1;
+            if (!keep_pasted(t, *out))
+                return no_memory();
+        }
         if (n == (size_t)-1)
             memset(&state, 0, sizeof state);
     }
@@ -335,6 +375,7 @@ aq_status aq_terminal_close(aq_terminal *t) {
     if (t->history)
         history_end(t->history);
     aq_mem_free(t->text);
+    aq_mem_free(t->pasted);
     aq_mem_free(t);
     return status;
 }

@@ -148,8 +148,10 @@ static aq_status loop(aq_talk *t) {
             continue;
         }
         AQ_TRY(status);
-        if (!text)
+        if (!text) { /* the shell goes on in a line of its own */
+            fputs(t->typed.terminal ? "\n" : "", stderr);
             break;
+        }
         status = *text == '/' ? aq_talk_obey(t, text) : say(t, text, n);
         if (status == AQ_REFUSED || status == AQ_USAGE || (status == AQ_FAILED && *aq_error()))
             aq_report(status, aq_arg_given(t->subject->args, AQ_OPT_VERBOSE));

@@ -346,7 +346,7 @@ class Terminal(Case):
         for text in ("first\n", "second \\\nline 你好\n"):
             self.type(text)
             self.wait(b"\r\n> ")
-        self.leave("\x04")
+        self.assertTrue(self.leave("\x04").replace(b"\033[?2004l", b"").endswith(b"\r\n"))
         self.assertEqual(stat.S_IMODE(os.stat(kept).st_mode), 0o600)
         with open(kept, encoding="utf-8") as f:
             self.assertEqual(f.read(), "first\nsecond \\nline 你好\n")
@@ -436,6 +436,14 @@ class Terminal(Case):
         self.assertEqual(self.line(screen, b"\x15", b"X"), "X")                                                  # nothing of it is left over
         self.line(screen, b"\b" + wide.encode(), b"V")
         self.assertEqual(self.line(screen, b"\x01BEGIN ", b"T").replace("\n", ""), "BEGIN " + wide + "VT")       # in front of wide characters
+        self.leave("\x15/exit\n")
+
+    def test_a_long_paste_is_drawn_once(self):
+        text = "\n".join(f"line {i}" for i in range(300))
+        self.open(MICRO, "--template", "chatml", "-n", "0", "--history", "none")
+        self.wait(b"> ")
+        self.type(PASTE + text.encode() + PASTED + b"\x05Q")
+        self.assertLess(len(self.wait(b"Q")), 3 * len(text))
         self.leave("\x15/exit\n")
 
     def test_a_resized_window(self):
