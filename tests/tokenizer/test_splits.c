@@ -168,6 +168,27 @@ static void test_no_end(void **state) {
     free(text);
 }
 
+/* Every allocation fails once, PCRE2's among them: said so, and nothing stays behind. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    static const char text[] = "ab  12 \xFF (abc)aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static lengths got;
+    int done = 0;
+    for (long nth = 1; !done && nth < 1000; nth++) {
+        aq_mem_fail_after(nth);
+        aq_tokenizer *t = open_regex("(?:[ab]{1,2}c?)+|\\s+(?!\\S)");
+        aq_status status = t ? pieces(t, text, sizeof text - 1, &got) : AQ_NO_MEMORY;
+        aq_mem_fail_after(0);
+        done = status == AQ_OK;
+        if (status != AQ_OK && !strstr(aq_error(), "memory"))
+            fail_msg("allocation %ld: %s", nth, aq_error());
+        aq_tokenizer_close(t);
+        assert_int_equal(aq_mem_open_blocks(), 0);
+    }
+    assert_true(done);
+    assert_int_equal(got.total, sizeof text - 1);
+}
+
 /* A run of white space as long as texts have it, and the ordinary patterns on long runs of anything. */
 static void test_long_runs(void **state) {
     (void)state;
@@ -194,6 +215,6 @@ static void test_long_runs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_bytes), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_end), cmocka_unit_test(test_long_runs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_bytes), cmocka_unit_test(test_refused), cmocka_unit_test(test_no_end), cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_long_runs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
