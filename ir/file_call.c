@@ -55,6 +55,7 @@ static int fails(aq_file_call call) {
 
 int aq_call_open(const char *path, int flags, mode_t mode) { CALL(AQ_CALL_OPEN, int, open(path, flags | O_CLOEXEC, mode)); }
 int aq_call_stat(const char *path, struct stat *out) { CALL(AQ_CALL_STAT, int, stat(path, out)); }
+int aq_call_lstat(const char *path, struct stat *out) { CALL(AQ_CALL_STAT, int, lstat(path, out)); }
 int aq_call_fstat(int fd, struct stat *out) { CALL(AQ_CALL_STAT, int, fstat(fd, out)); }
 ssize_t aq_call_read(int fd, void *to, size_t n) { CALL(AQ_CALL_READ, ssize_t, read(fd, to, error == AQ_CALL_SHORT ? (n + 1) / 2 : n)); }
 ssize_t aq_call_write(int fd, const void *from, size_t n) { CALL(AQ_CALL_WRITE, ssize_t, write(fd, from, error == AQ_CALL_SHORT ? (n + 1) / 2 : n)); }

@@ -16,6 +16,7 @@ typedef enum aq_file_call {
 
 int aq_call_open(const char *path, int flags, mode_t mode);
 int aq_call_stat(const char *path, struct stat *out);
+int aq_call_lstat(const char *path, struct stat *out);
 int aq_call_fstat(int fd, struct stat *out);
 void *aq_call_map(int fd, size_t size); /* NULL on failure */
 void aq_call_unmap(void *at, size_t size);

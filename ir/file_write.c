@@ -156,6 +156,15 @@ static void sweep_beside(const char *target) {
         aq_file_sweep(folder, prefix);
 }
 
+/* Not a link that another user made in a folder like /tmp: Linux lets nobody open such (fs.protected_symlinks), but realpath reads it. */
+static int may_follow(const char *path) {
+    struct stat link, in;
+    char folder[PATH_MAX];
+    folder_of(path, folder);
+    return aq_call_lstat(path, &link) || !S_ISLNK(link.st_mode) || aq_call_stat(folder, &in) || (in.st_mode & (S_ISVTX | S_IWOTH)) != (S_ISVTX | S_IWOTH) ||
+           link.st_uid == geteuid() || link.st_uid == in.st_uid;
+}
+
 static aq_status open_writer(const char *path, int links, aq_file_writer *w) {
     struct stat st;
     if (strcmp(path, "-") == 0) {
@@ -166,6 +175,7 @@ static aq_status open_writer(const char *path, int links, aq_file_writer *w) {
     }
     if (!*path || strlen(path) >= sizeof w->target)
         return aq_fail(AQ_FAILED, path, "the name is %s", *path ? "too long" : "empty");
+    links = links && may_follow(path);
     if (!links || !realpath(path, w->target)) /* not there yet */
         memcpy(w->target, path, strlen(path) + 1);
     if (!links) {

@@ -193,6 +193,23 @@ class Hurt(unittest.TestCase):
                 os.remove(f)
                 os.symlink(mine, f)
 
+    @unittest.skipIf(os.geteuid(), "only root can give a link to somebody else")
+    def test_a_link_of_others(self):
+        """In a folder like /tmp a link that another user made is not followed, as the kernel has it for whoever opens one."""
+        model, mine, shared = Gguf().save(self.d), put(self.path("mine"), "mine"), self.path("shared")
+        os.mkdir(shared)
+        os.chmod(shared, 0o1777)
+        for owner, kept in ((65534, "mine"), (0, None)):
+            out = os.path.join(shared, "x.gguf")
+            if os.path.lexists(out):
+                os.remove(out)
+            os.symlink(mine, out)
+            os.lchown(out, owner, owner)
+            self.ends("convert", model, "-o", out, statuses=(0,))
+            with open(mine, "rb") as f:
+                self.assertEqual(f.read() == b"mine", kept is not None)
+            self.assertEqual(os.path.islink(out), kept is None)
+
     def test_slow(self):
         """Inputs whose length squared is a long time."""
         n = 100000
