@@ -5,6 +5,7 @@
 #include "frontend/import/gguf.h"
 #include "frontend/import/write_gguf.h"
 #include "ir/memory.h"
+#include "ir/random.h"
 #include "tests/support/micro.h"
 
 #include <math.h>
@@ -260,6 +261,37 @@ static void norms_come_back(void **state) {
     assert_same_output(&a, &b);
 }
 
+/* Whichever matrices are which: norms that fit become what most bytes of matrices are. */
+static void norms_follow_most_bytes(void **state) {
+    (void)state;
+    const char *gguf = path_of("m", AQ_FORM_GGUF);
+    const aq_convert_options o = {.to = AQ_FORM_HF, .shard_size = 1 << 30, .threads = 1};
+    aq_random r = aq_random_open(7);
+    convert("tests/data/tiny-hf", gguf, (aq_convert_options){.to = AQ_FORM_GGUF}, NULL); /* bf16, norms f32 that are bf16 all the same */
+    for (int round = 0; round < 100; round++) {
+        aq_checkpoint c;
+        aq_convert_report report = {0};
+        aq_out_tensor *list;
+        uint32_t n;
+        uint64_t narrow = 0, wide = 0;
+        must(aq_checkpoint_open(gguf, &c));
+        for (uint32_t i = 0; i < c.n_tensors; i++) {
+            aq_tensor *t = (aq_tensor *)(uintptr_t)&c.tensors[i];
+            if (t->rank == 2 && aq_random_below(&r, 3) == 0) { /* only its type and size are looked at */
+                t->dtype = AQ_F32;
+                t->bytes *= 2;
+            }
+            *(t->dtype == AQ_F32 ? &wide : &narrow) += t->rank == 2 ? t->bytes : 0;
+        }
+        must(aq_convert_list(&arena, &c, &o, &report, &list, &n));
+        for (uint32_t i = 0; i < n; i++)
+            if (list[i].from->rank == 1 && list[i].dtype != (narrow > wide ? AQ_BF16 : AQ_F32))
+                fail_msg("round %d: %llu bytes are bf16, %llu f32: %s is %s", round, (unsigned long long)narrow, (unsigned long long)wide, list[i].name,
+                         aq_dtype_of(list[i].dtype)->name);
+        aq_checkpoint_close(&c);
+    }
+}
+
 /* The bytes of its tensors, and how many they are. */
 static uint64_t shard_of(const char *path, int *count) {
     aq_file file;
@@ -392,7 +424,7 @@ static void what_cannot_be_is_said(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_all, close_all)
     const struct CMUnitTest tests[] = {
-        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(shards), TEST(without_a_tokenizer), TEST(user_defined_symbols_are_told),
+        TEST(every_form_into_every_other), TEST(block_types), TEST(blocks_into_folders), TEST(norms_come_back), TEST(norms_follow_most_bytes), TEST(shards), TEST(without_a_tokenizer), TEST(user_defined_symbols_are_told),
         TEST(what_cannot_be_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
