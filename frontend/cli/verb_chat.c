@@ -137,6 +137,17 @@ static aq_status say(aq_talk *t, const char *text, size_t n) {
     return aq_talk_answer(t, before);
 }
 
+/* Who sent a line and reads lines must not wait for an answer that does not come. */
+static void say_failure(const aq_talk *t, aq_status status) {
+    if (t->json) {
+        fputs("{\"error\": ", stdout);
+        aq_json_write(stdout, aq_error(), strlen(aq_error()));
+        fputs("}\n", stdout);
+        fflush(stdout);
+    }
+    aq_report(status, aq_arg_given(t->subject->args, AQ_OPT_VERBOSE));
+}
+
 /* Every message is answered or obeyed. What goes wrong in a turn is told and does not end the conversation, but for lost memory or output. */
 static aq_status loop(aq_talk *t) {
     char *text;
@@ -154,7 +165,7 @@ static aq_status loop(aq_talk *t) {
         }
         status = *text == '/' ? aq_talk_obey(t, text) : say(t, text, n);
         if (status == AQ_REFUSED || status == AQ_USAGE || (status == AQ_FAILED && *aq_error()))
-            aq_report(status, aq_arg_given(t->subject->args, AQ_OPT_VERBOSE));
+            say_failure(t, status);
         else if (status != AQ_OK)
             return status;
     }

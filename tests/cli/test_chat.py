@@ -87,7 +87,8 @@ class Piped(Case):
         self.assertEqual(got[2]["stats"]["messages"], 2)
         self.assertEqual(got[2]["stats"]["all"]["answers"], 2)
         self.assertEqual(got[2]["stats"]["last"]["reused"], got[1]["prompt_tokens"] - got[1]["prefilled"])
-        self.assertEqual((got[4]["stats"]["messages"], got[5]["stats"]["messages"]), (2, 0))
+        self.assertEqual([list(x) for x in got[5:8]], [["error"]] * 3)       # /retry, /undo, /save with nothing said
+        self.assertEqual((got[4]["stats"]["messages"], got[8]["stats"]["messages"]), (2, 0))
         r = run("chat", MICRO, "--target", "ref", "--template", "chatml", stdin="/retry\n/nothing\n/load nowhere.json\n/load\n/save\n")
         self.assertEqual(r.returncode, 0)
         self.assertEqual(r.stderr.count(b"aquila: error: "), 5, r.stderr)

@@ -133,6 +133,10 @@ class Json(unittest.TestCase):
             turn, stats = (json.loads(x) for x in r.stdout.decode().splitlines())
             self.fits(turn, TURN, "chat")
             self.assertEqual(list(stats), ["stats"])
+            r = run(["chat", GGUF, "-n", "1", "--template", "chatml", "--context", "32"], "/nosuch\n" + 200 * "a" + "\na\n", d, "--json")
+            lines = [json.loads(x) for x in r.stdout.decode().splitlines()]
+            self.assertEqual([list(x)[0] for x in lines], ["error", "error", "text"])      # one for each
+            self.assertEqual(r.stderr.decode().count("aquila: error: "), 2)
 
 
 if __name__ == "__main__":
