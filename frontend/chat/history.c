@@ -52,7 +52,7 @@ aq_status aq_chat_fit(const aq_tokenizer *t, const aq_chat_request *request, siz
     high = users ? users - 1 : 0; /* user turns that may go: all but the last */
     AQ_TRY(count(t, request, start(request, high), &n));
     if (n > budget)
-        return aq_fail(AQ_REFUSED, NULL, "the last turn alone takes %zu tokens: at most %zu expected", n, budget);
+        return aq_fail(AQ_REFUSED, NULL, "the last turn alone takes %zu tokens: at most %zu expected (--context)", n, budget);
     while (low < high) { /* high fits */
         uint32_t middle = low + (high - low) / 2;
         AQ_TRY(count(t, request, start(request, middle), &n));

@@ -16,8 +16,14 @@ static const size_t longest = (size_t)1 << 30;
 
 aq_status aq_lines_open(const char *path, aq_lines *l) {
     *l = (aq_lines){.path = path};
-    if (strcmp(path, "-"))
+    l->is_mapped = strcmp(path, "-") && aq_file_kind(path) != 3;
+    if (l->is_mapped) {
         AQ_TRY(aq_file_map(path, &l->file));
+    } else if (strcmp(path, "-")) {
+        AQ_TRY(aq_file_read(path, longest, &l->held, &l->n));
+        l->room = l->n + 1; /* a NUL is behind it */
+        l->ended = 1;
+    }
     aq_interrupt_heed(1); /* what was answered so far is to be written */
     l->is_open = 1;
     return AQ_OK;
@@ -110,7 +116,7 @@ aq_status aq_lines_next(aq_lines *l, char **line, size_t *n) {
     *n = 0;
     if (aq_interrupted())
         return aq_fail(AQ_INTERRUPTED, NULL, "interrupted");
-    AQ_TRY(strcmp(l->path, "-") ? next_of_file(l, line, n) : next_of_input(l, line, n));
+    AQ_TRY(l->is_mapped ? next_of_file(l, line, n) : next_of_input(l, line, n));
     if (*line) {
         (*line)[*n] = 0;
         l->number++;

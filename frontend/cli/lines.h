@@ -6,12 +6,13 @@
 #include "ir/file.h"
 
 typedef struct aq_lines {
-    const char *path; /* "-" is standard input */
+    const char *path; /* "-" is standard input; a pipe (of a shell's <(...)) is read whole before its first line is given */
     aq_file file;
     char *held;       /* bytes read; [at, n) are not given yet. A file is copied here line by line too: lines are changed in place */
     size_t at, n, room;
     uint64_t number;  /* of the line last given, from 1 */
     int ended, is_open;
+    int is_mapped;    /* a regular file */
 } aq_lines;
 
 AQ_MUST_USE aq_status aq_lines_open(const char *path, aq_lines *out);

@@ -122,6 +122,20 @@ class Lines(Case):
             self.assertEqual((len(got["answers"][0]["tokens"]), got["answers"][0]["stop_reason"]), (20 - n, "length"))
             self.equal(got["answers"][0], self.alone(TINY, line, "--target", "ref", "-n", "10", "--temperature", "0", "--context", "20"), n)
 
+    def test_lines_from_a_pipe(self):
+        """As a shell's <(...) gives them."""
+        for text, status in ((b'{"ids": [1]}\n{"ids": [2]}', 0), (b"", 3)):
+            end, other = os.pipe()
+            os.write(other, text)
+            os.close(other)
+            r = subprocess.run([PROGRAM, "run", TINY, "--target", "ref", "-n", "1", "--json", "--prompts-file", f"/dev/fd/{end}"], capture_output=True, pass_fds=[end], timeout=120)
+            os.close(end)
+            self.assertEqual(r.returncode, status, r.stderr)
+            if status == 0:
+                self.assertEqual([a["line"] for a in json.loads(r.stdout)["answers"]], [1, 2])
+            else:
+                self.assertIn(b"no prompt in it", r.stderr)
+
     def test_command_lines(self):
         for status, message, args in ((2, "expected one of them", ["x"]), (2, "expected one of them", ["--prompt-ids", "1"]), (3, "no prompt", [])):
             r = run("run", TINY, "--prompts-file", self.file(""), *args)
