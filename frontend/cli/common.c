@@ -17,11 +17,17 @@ void aq_say(const aq_args *a, int level, const char *format, ...) {
     int said = (int)a->at[AQ_OPT_VERBOSE].n - (a->at[AQ_OPT_QUIET].n ? 100 : 0);
     if (level > said)
         return;
+    char text[4096]; /* what is longer is cut; paths and names of files may be in it */
     va_list list;
     va_start(list, format);
-    vfprintf(stderr, format, list);
+    vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    fputc('\n', stderr);
+    for (char *line = text, *end; line; line = end ? end + 1 : NULL) {
+        if ((end = strchr(line, '\n')))
+            *end = 0;
+        aq_make_printable(line);
+        fprintf(stderr, "%s\n", line);
+    }
 }
 
 int aq_obeys(FILE *stream) {

@@ -119,6 +119,10 @@ class Hurt(Case):
         os.mkdir(path)
         os.rename(model, os.path.join(path, "m.gguf"))
         self.assertTrue(self.on_terminal("show", os.path.join(path, "m.gguf")).decode().replace("\n", "").isprintable())
+        model = os.path.join(path, "m.gguf")
+        r = subprocess.run([PROGRAM, "chat", model, "--target", "ref", "--template", "none", "--system", ""], input=f"a\n/save {path}/saved\n".encode(), capture_output=True, env=ENVIRONMENT)
+        self.assertIn(b"messages saved", r.stderr)
+        self.assertTrue(r.stderr.decode().replace("\n", "").isprintable(), r.stderr)
         # a model that says it: every row of the tied embedding is zero but the token's, and what comes in is that token
         g.tensors["token_embd.weight"][2] = bytes(2 * WIDTH * 5) + struct.pack("<32e", *[1.0] * 32)
         g.tensors["output_norm.weight"][2] = struct.pack("<32f", *[1.0] * 32)
