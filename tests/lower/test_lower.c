@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ir/random.h"
 #include "tests/support/region.h"
 
 /* Each row: a model text with one graph of one region, schedules to lower it under, values of T to run it at. */
@@ -223,6 +224,41 @@ static void a_region_without_measure_is_refused(void **state) {
     aq_arena_close(&arena);
 }
 
+/* The steps of the tiles of a phase's first tree, by the axis' first letter. */
+static int32_t tiles_of(const aq_nest *n, aq_id phase, char letter) {
+    for (aq_id id = n->stmts.at[phase].first_child; id && n->stmts.at[id].kind == AQ_STMT_TILES; id = n->stmts.at[id].first_child)
+        if (n->axes.at[n->stmts.at[id].axis].name[0] == letter)
+            return n->stmts.at[id].step;
+    return 0;
+}
+
+/* What is kept has plans of its own, pt pn: they are taken for it and for nothing else. */
+static void kept_values_have_their_own_plans(void **state) {
+    (void)state;
+    static const char text[] = HEAD "weight @w: q8_0[96, 192]\n graph f(%x: f32[T, 192]) -> f32[T, 96] {\n %y = fused(%x, @w) {\n"
+                                    "  %n = quantize %x {dtype=a16}\n  yield (dot %n, @w {spec=\"tk,nk->tn\"}) }\n return %y }\n}";
+    aq_module m;
+    aq_random r = aq_random_open(3);
+    if (aq_read_module("test.aq", text, strlen(text), NULL, 0, &m))
+        fail_msg("%s", aq_error());
+    for (int i = 0; i < 60; i++) {
+        aq_arena arena = {0};
+        aq_schedule *s;
+        aq_nest *n;
+        char words[120];
+        int t = 1 + (int)aq_random_below(&r, 6), columns = 16 * (1 + (int)aq_random_below(&r, 6)), pt = 1 + (int)aq_random_below(&r, 6), pn = 32 * (1 + (int)aq_random_below(&r, 6));
+        snprintf(words, sizeof words, i % 2 ? "t %d; n %d lanes 16; d 32; pt %d; pn %d lanes 16" : "pn %4$d lanes 16; pt %3$d; d 32; n %2$d lanes 16; t %1$d", t, columns, pt, pn);
+        assert_int_equal(aq_read_schedule(&arena, "words", words, strlen(words), &s), AQ_OK);
+        if (aq_lower(&m, m.nodes.at[m.nodes.n - 1].body, s, "k", &arena, &n))
+            fail_msg("%s: %s", words, aq_error());
+        aq_id first = n->first_phase, second = n->stmts.at[first].next;
+        if (tiles_of(n, first, 't') != pt || tiles_of(n, first, 'n') != pn || tiles_of(n, second, 't') != t || tiles_of(n, second, 'n') != columns)
+            fail_msg("%s: kept by %d, %d, stored by %d, %d", words, tiles_of(n, first, 't'), tiles_of(n, first, 'n'), tiles_of(n, second, 't'), tiles_of(n, second, 'n'));
+        aq_arena_close(&arena);
+    }
+    aq_module_close(&m);
+}
+
 /* A view of a view, neither a part of the other, doubles the subscript: thirty of them have 2^30 parts. */
 static void views_of_views_are_refused(void **state) {
     (void)state;
@@ -251,6 +287,7 @@ int main(void) {
         cmocka_unit_test(schedules_that_do_not_fit_are_refused),
         cmocka_unit_test(a_region_without_measure_is_refused),
         cmocka_unit_test(views_of_views_are_refused),
+        cmocka_unit_test(kept_values_have_their_own_plans),
         cmocka_unit_test(regions_lower_to_what_they_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
