@@ -144,11 +144,14 @@ static void test_refused(void **state) {
     assert_int_equal(aq_mem_open_blocks(), 0);
 }
 
+#define FOUR(s) s s s s
+#define MANY FOUR(FOUR("(?:a|a)(?:b|b)")) "x"
+
 static void test_no_end(void **state) {
     (void)state;
     static const char *const slow[] = {"(?:a|a|b)+c", "(?:a|b|ab)*c", "(?:a?a?b?)(?:a|b|ab)+c", "(?:(?:ab|a|b)+[ab])+c", "(?:(?=[ab]* )[ab])+x", "(?:[ab]*+c|[ab])*x", "(?=[ab]*+ )x|[ab]*+x", "(?:(?>[ab]+)c|[ab])+x", "(?:[ab](?![ab]*c))+x",
-                                       "(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)"
-                                       "(?:a|a)(?:b|b)(?:a|a)(?:b|b)(?:a|a)(?:b|b)x", "[ab]*?[ab]*?[ab]*?[ab]*?x"};
+                                       MANY,
+                                       "[ab]*?[ab]*?[ab]*?[ab]*?x"};
     enum { N = 20000 };
     char *text = malloc(N + 3);
     static lengths got;
