@@ -111,7 +111,7 @@ static aq_status encode_pieces(const aq_tokenizer *t, aq_merge_work *w, const ch
     if (t->pre == AQ_PRE_SPLITS)
         return aq_splits_run(t, &w->regex, text, n, take_piece, &to);
     for (size_t at = 0; at < n;) {
-        size_t end = t->kind == AQ_TOKENIZER_SPM ? aq_spm_next(t, text, n, at) : aq_pretokenize_next(t, text, n, at);
+        size_t end = t->kind == AQ_TOKENIZER_SPM ? aq_spm_next(t, text, n, at) : aq_pretokenize_next(t->pre, t, text, n, at);
         AQ_TRY(encode_piece(t, w, text + at, end - at, out));
         at = end;
     }

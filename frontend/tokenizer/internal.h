@@ -151,9 +151,8 @@ struct aq_tokenizer {
 const uint8_t *aq_classes(void); /* of the first 65536 characters, two bits each: what aq_class_of gives for any pre-tokenizer */
 
 /* ---- pretokenize.c ---- */
-/* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. */
-size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at);
-size_t aq_pretokenize_by(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at); /* GPT2 or LLAMA3, whatever t has */
+/* The end of the piece that begins at `at` < n. The text is a whole segment: nothing outside it is seen. pre: GPT2, SMOLLM (then t's too) or LLAMA3. */
+size_t aq_pretokenize_next(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at);
 
 /* ---- regex_read.c ---- */
 /* An expression of Oniguruma as one of PCRE2, in the arena. Refused, with its place, where the two could differ. */

@@ -147,9 +147,7 @@ static size_t next_llama3(const segment *s, size_t at) {
     return space_end(s, at, 1);
 }
 
-size_t aq_pretokenize_by(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at) {
+size_t aq_pretokenize_next(aq_pretokenizer pre, const aq_tokenizer *t, const char *text, size_t n, size_t at) {
     const segment s = {t, text, n};
     return pre == AQ_PRE_LLAMA3 ? next_llama3(&s, at) : next_gpt2(&s, at);
 }
-
-size_t aq_pretokenize_next(const aq_tokenizer *t, const char *text, size_t n, size_t at) { return aq_pretokenize_by(t->pre, t, text, n, at); }

@@ -203,7 +203,7 @@ static aq_status run_steps(const run *r, uint32_t k, size_t start, size_t end) {
         return run_regex(r, k, r->seen + start, start, end - start);
     const char *s = r->text + start;
     for (size_t n = end - start, at = 0; at < n;) {
-        size_t next = aq_pretokenize_by(step->pre, r->t, s, n, at);
+        size_t next = aq_pretokenize_next(step->pre, r->t, s, n, at);
         AQ_TRY(run_steps(r, k + 1, start + at, start + next));
         at = next;
     }

@@ -64,7 +64,7 @@ static aq_status pieces(const aq_tokenizer *t, const char *text, size_t n, lengt
         return status;
     }
     for (size_t at = 0, next; at < n; at = next) {
-        next = aq_pretokenize_next(t, text, n, at);
+        next = aq_pretokenize_next(t->pre, t, text, n, at);
         AQ_TRY(take(out, text + at, next - at));
     }
     return AQ_OK;
