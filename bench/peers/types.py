@@ -7,7 +7,7 @@ so that neighbours on the machine, starting and packing drop out: ratios, not ra
 """
 import argparse, json, os, random, statistics, struct, subprocess, sys, tempfile
 
-TYPES = "q2_k,q3_k,q4_k,q5_k,q6_k,q5_0,q5_1,q4_0,q8_0"
+TYPES = "q2_k,q3_k,q4_k,q5_k,q6_k,q5_0,q5_1,q4_0,q8_0,iq4_nl,iq4_xs"
 VOCABULARY = 49152
 
 
