@@ -89,6 +89,8 @@ static aq_status read_bpe(aq_arena *arena, const aq_gguf *g, aq_tokenizer_source
     AQ_TRY(aq_gguf_strings(arena, g, merges, &out->merges, &out->n_merges));
     AQ_TRY(aq_gguf_strings(arena, g, tokens, &out->vocab, &out->n_vocab));
     AQ_TRY(split_added(arena, g, (aq_bytes *)(uintptr_t)out->vocab, out->n_vocab, out)); /* fresh in our arena */
+    if (out->pre == AQ_PRE_SPLITS)
+        return AQ_OK; /* a space in front of such pieces is no tokenizer's; llama.cpp does not look at the flag for gpt2 */
     return read_flag(g, "tokenizer.ggml.add_space_prefix", &out->add_prefix_space);
 }
 

@@ -142,6 +142,23 @@ class Convert(unittest.TestCase):
             self.assertFalse(i < 16 and i not in (5, 8) and again.returncode, (i, again.stderr))  # tekken and minicpm5 go with ignore_merges
         self.assertGreaterEqual(named, 13)
 
+    def test_a_prefix_of_splits_in_gguf(self):
+        """tokenizer.ggml.add_space_prefix with a pattern that is run by steps: not looked at, as in llama.cpp; and what is made of such a file splits alike."""
+        sys.path.insert(0, "tests/bad")
+        from small import BOOL, STRING, Gguf, string, strings
+        ids = []
+        for prefix in (0, 1):
+            g = Gguf()
+            g.keys["tokenizer.ggml.pre"] = (STRING, string("qwen2"))
+            g.keys["tokenizer.ggml.add_space_prefix"] = (BOOL, bytes([prefix]))
+            g.keys["tokenizer.ggml.tokens"] = strings("<end>", "a", "b", "ab", "\u0120", "two words")
+            g.keys.pop("tokenizer.ggml.token_type")
+            os.mkdir(d := self.path(str(prefix)))
+            ids.append(self.ids(m := g.save(d), "ab a\nb"))
+            self.good("convert", m, "-o", self.path(d + "/hf"))
+            self.assertEqual(self.ids(d + "/hf", "ab a\nb"), ids[0])
+        self.assertEqual(ids[0], ids[1])
+
     def test_sentencepiece(self):
         """Scores become merges and merges scores: the same ids from the GGUF, the folder made of it, and the GGUF made of that."""
         sys.path.insert(0, "tests/bad")
