@@ -15,6 +15,13 @@
  * sums: an answer must not depend on how many tokens went with it in a step. */
 enum { ATTEND_POSITIONS = 32, ATTEND_PIECE = 2 * AQ_PAGE };
 
+/* The ranges of T of frontend/compile.c end at these. Up to SOME_TOKENS, blocks keep the tile of a few tokens, one panel by 4: it opens no weights
+ * (they would not be used often enough) and cuts 9, 12 or 16 tokens well. D = 1024, tokens a processor second at T = 9, 12, 16, 24, 32 with the schedule
+ * of many tokens, and with this: q4_k 370 500 510 620 628 -> 497 655 680 710 740; q5_k 16, 24, 32: 498 582 600 -> 570 663 682; q6_k 9, 16, 24: 366 506
+ * 628 -> 394 555 590; q4_0 537 650 (16) 790 (24) -> 553 745 750. 6 or 8 tokens instead of 4: 5 % slower. Attention has its own border: at depth 1000 one
+ * token a tile costs 13 % of a step of 32. */
+enum { FEW_TOKENS = 8, SOME_TOKENS = 32 };
+
 typedef struct look { /* what the region holds */
     int dots, blocks, pairs, widened, panels, rows_layout, row_sums;
     int dots_together; /* the most that share a loop */
@@ -113,6 +120,7 @@ static int32_t at_least(int64_t x, int64_t lo) {
  * one at a time 17.4 ms, two 16.1, four 15.8; where one is wanted, two cost what one does). */
 static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t t_hi, int wanted_rows) {
     int wide = t->has_avx512 || t->is_ref, few = t_hi == 1 && !wanted_rows, one_row = few || wanted_rows;
+    int small = t_hi <= (w->blocks ? SOME_TOKENS : FEW_TOKENS);
     int unpacked = (w->blocks && w->dots_together > 1) || w->widened == w->dots;
     int thin = unpacked && w->panels && wide; /* one panel of each and twice the tokens: a piece is unpacked for more rows */
     int32_t tokens = few || (wanted_rows && t_hi == 1) ? 1 : wanted_rows ? 2 : (wide ? 6 : 3) * (thin ? 2 : 1) / w->dots_together;
@@ -121,7 +129,7 @@ static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t
         axis(s, "n", few ? 4 : 64, few ? 0 : 4, 0, 0);
         axis(s, "d", w->blocks ? 32 : few ? 64 : 32, 0, w->blocks ? 0 : 16, 0);
     } else {
-        axis(s, "n", one_row || t_hi <= 8 || thin ? 16 : wide ? 32 : 16, 0, 16, 0);
+        axis(s, "n", one_row || small || thin ? 16 : wide ? 32 : 16, 0, 16, 0);
         axis(s, "d", w->blocks ? 32 : w->widened == w->dots ? 8 : 4, 0, 0, 0);
         if (t->has_bf16 && w->pairs == w->dots) { /* for all numbers of tokens, because it is part of the order of the sums */
             s->axis[s->n_axes - 1].step[1] = 2;
@@ -129,7 +137,7 @@ static void plan_dots(aq_schedule *s, const look *w, const aq_target *t, int64_t
         }
     }
     tokens = at_least(tokens, 1);
-    if (!few && t_hi <= 8 && tokens > 4)
+    if (!few && small && tokens > 4)
         tokens = 4;
     int64_t bytes = 9 * at_least(w->k, 1) / 4, block = (int64_t)t->l2_bytes / 2 / bytes / tokens * tokens;
     block = block > 96 ? 96 / tokens * tokens : at_least(block, tokens);
@@ -144,13 +152,13 @@ static void plan_attend(const aq_module *m, aq_schedule *s, const look *w, const
             most = t->has_avx512 || t->is_ref ? 12 : 4;
     while (rows > most || group % rows)
         rows--;
-    int64_t tokens = t_hi <= 8 ? 1 : most / rows; /* a few: most often the next ones of several sequences, one each */
+    int64_t tokens = t_hi <= FEW_TOKENS ? 1 : most / rows; /* a few: most often the next ones of several sequences, one each */
     axis(s, "t", at_least(tokens, 1), tokens > 1, 0, 0);
     axis(s, "j", (int32_t)rows, 0, 0, 0);
     axis(s, "s", t->has_avx512 || t->is_ref ? ATTEND_POSITIONS : 16, 0, 16, 0);
     axis(s, "f", 4, 0, 0, 0);
     axis(s, "e", 16, 0, 16, 0);
-    if (t_hi <= 8)
+    if (t_hi <= FEW_TOKENS)
         s->split = ATTEND_PIECE;
     else
         axis(s, "c", ATTEND_PIECE, 0, 0, 0);
@@ -240,7 +248,7 @@ aq_status aq_schedule_default(aq_module *m, aq_id body, const aq_target *t, int6
     else
         axis(s, "t", 1, 0, 0, 0);
     axis(s, "r", 64, 0, 16, 0);
-    if (w.panels && !w.attend && t_hi > 8 && !wanted_rows)
+    if (w.panels && !w.attend && t_hi > SOME_TOKENS && !wanted_rows)
         AQ_TRY(open_weights(m, body, &w, t, s));
     *out = s;
     return AQ_OK;

@@ -1,6 +1,6 @@
 /* compile.c: the pipeline, on one screen: text -> module -> passes -> regions -> schedules -> nests -> object -> plan, once for every range of T.
- * Ranges: one token (decode), a few (several sequences, short tails), many (prefill): each gets its own schedules, all share weights, states
- * and one object. */
+ * Ranges: one token (decode), a few (several sequences, short tails), some (a turn of a chat), many (prefill): each gets its own schedules, all share
+ * weights, states and one object. */
 #include "frontend/compile.h"
 
 #include "codegen/cpu/cpu.h"
@@ -12,7 +12,7 @@
 static const struct {
     int64_t lo, hi;
     const char *prefix;
-} ranges[] = {{1, 1, "t1"}, {2, 8, "t8"}, {9, 1 << 20, "tn"}};
+} ranges[] = {{1, 1, "t1"}, {2, 8, "t8"}, {9, 32, "t32"}, {33, 1 << 20, "tn"}};
 enum { RANGES = sizeof ranges / sizeof *ranges };
 
 typedef struct variant {
