@@ -30,7 +30,7 @@ static aq_status decoded(aq_arena *arena, const char *line, size_t n, const char
     return AQ_OK;
 }
 
-static aq_status read_entries(aq_history *h, entries *out) {
+static aq_status read_entries(const aq_history *h, aq_arena *arena, entries *out) {
     char *bytes;
     size_t n;
     if (!h->path || aq_file_kind(h->path) == 0)
@@ -41,8 +41,8 @@ static aq_status read_entries(aq_history *h, entries *out) {
     aq_status status = memchr(bytes, 0, n) ? aq_fail(AQ_REFUSED, h->path, "holds bytes of 0: expected a history, one entry a line") : AQ_OK;
     for (char *at = bytes, *end; status == AQ_OK && (end = memchr(at, '\n', n - (size_t)(at - bytes))); at = end + 1) {
         const char *text;
-        status = decoded(&h->arena, at, (size_t)(end - at), &text);
-        if (status == AQ_OK && (status = aq_vec_grow(&h->arena, (void **)&out->at, out->n, &out->room, sizeof *out->at)) == AQ_OK)
+        status = decoded(arena, at, (size_t)(end - at), &text);
+        if (status == AQ_OK && (status = aq_vec_grow(arena, (void **)&out->at, out->n, &out->room, sizeof *out->at)) == AQ_OK)
             out->at[out->n++] = text;
     }
     aq_mem_free(bytes);
@@ -51,7 +51,7 @@ static aq_status read_entries(aq_history *h, entries *out) {
 
 aq_status aq_history_read(aq_history *h, aq_status (*give)(void *user, const char *text), void *user) {
     entries list = {0};
-    AQ_TRY(read_entries(h, &list));
+    AQ_TRY(read_entries(h, &h->arena, &list));
     for (uint32_t i = 0; i < list.n; i++)
         AQ_TRY(give(user, list.at[i]));
     return AQ_OK;
@@ -84,14 +84,12 @@ static aq_status append_encoded(aq_file_writer *w, const char *s) {
     return aq_file_append(w, "\n", 1);
 }
 
-aq_status aq_history_write(aq_history *h) {
+static aq_status write_entries(const aq_history *h, aq_arena *arena) {
     entries list = {0};
     aq_file_writer *w;
-    if (!h->path || !h->added.n)
-        return AQ_OK;
-    AQ_TRY(read_entries(h, &list));
+    AQ_TRY(read_entries(h, arena, &list));
     for (uint32_t i = 0; i < h->added.n; i++)
-        AQ_PUSH(&h->arena, &list, h->added.at[i]);
+        AQ_PUSH(arena, &list, h->added.at[i]);
     size_t bytes = 0;
     uint32_t first = list.n;
     while (first && list.n - first < AQ_HISTORY_ENTRIES && bytes + encoded_length(list.at[first - 1]) <= AQ_HISTORY_BYTES)
@@ -103,5 +101,16 @@ aq_status aq_history_write(aq_history *h) {
     if (status == AQ_OK)
         return aq_file_commit(w);
     aq_file_abandon(w);
+    return status;
+}
+
+aq_status aq_history_write(aq_history *h) {
+    aq_arena scratch = {0};
+    if (!h->path || !h->added.n)
+        return AQ_OK;
+    aq_status status = write_entries(h, &scratch);
+    aq_arena_close(&scratch);
+    if (status == AQ_OK)
+        h->added.n = 0;
     return status;
 }

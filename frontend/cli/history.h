@@ -19,7 +19,8 @@ void aq_history_close(aq_history *h);
 AQ_MUST_USE aq_status aq_history_read(aq_history *h, aq_status (*give)(void *user, const char *text), void *user);
 AQ_MUST_USE aq_status aq_history_add(aq_history *h, const char *text);
 
-/* The newest entries of the file and of what was added, in its place; mode 0600. Nothing added: nothing is written. */
+/* The newest entries of the file and of what was added since the last time, in its place; mode 0600. Nothing added: nothing is written. On failure what
+ * was added waits for the next time. */
 AQ_MUST_USE aq_status aq_history_write(aq_history *h);
 
 #endif

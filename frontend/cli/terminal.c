@@ -326,6 +326,8 @@ aq_status aq_terminal_line(aq_terminal *t, const char *prompt, const char **text
     *text = NULL;
     *n = 0;
     t->prompt = prompt;
+    aq_status kept = aq_history_write(&t->file); /* now, since a terminal may be closed any time */
+    (void)kept;                                  /* what cannot be written waits, and is said at the end */
     sigemptyset(&held_back);
     sigaddset(&held_back, SIGINT);
     sigaddset(&held_back, SIGWINCH);

@@ -347,6 +347,8 @@ class Terminal(Case):
         for text in ("first\n", "second \\\nline 你好\n"):
             self.type(text)
             self.wait(b"\r\n> ")
+        with open(kept, encoding="utf-8") as f:    # already, should the terminal be closed
+            self.assertEqual(f.read(), "first\nsecond \\nline 你好\n")
         self.assertTrue(self.leave("\x04").replace(b"\033[?2004l", b"").endswith(b"\r\n"))
         self.assertEqual(stat.S_IMODE(os.stat(kept).st_mode), 0o600)
         with open(kept, encoding="utf-8") as f:
