@@ -269,6 +269,8 @@ class Terminal(Case):
     def open(self, *args, **more):
         self.child, self.end = pty.fork()
         if not self.child:
+            for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):    # a shell has what runs behind an & ignore them
+                signal.signal(key, signal.SIG_DFL)
             os.execve(PROGRAM, [PROGRAM, "chat", *args], environment(**more))
         self.addCleanup(self.close, self.child, self.end)
         self.seen = b""
