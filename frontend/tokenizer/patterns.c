@@ -1,4 +1,4 @@
-/* patterns.c: how byte-level tokenizers cut texts, by the names that GGUF has for it: which name means which steps, and back.
+/* patterns.c: how byte-level tokenizers cut texts, by the names that GGUF has for it: which name means which steps (patterns.def), and back.
  *
  * Names and defaults are llama.cpp's (llama-vocab.cpp), those that models of the LLaMA architecture or published vocabularies have; the patterns are what
  * the tokenizer.json of such models says, as far as it is known: where llama.cpp changes a pattern for its own engine (it spells out (?i:) and
@@ -56,39 +56,10 @@ static const aq_split falcon[] = {STEP(AQ_SPLIT_PUNCTUATION, AQ_CONTIGUOUS), REG
 static const aq_split bloom[] = {REGEX(" ?[^(\\s|[.,!?…。，、।۔،])]+")};
 static const aq_split viking[] = {REGEX(" ?[^(\\s|[.,!?…。，、।۔،])]+"), STEP(AQ_SPLIT_DIGITS, AQ_ISOLATED)};
 
-#define STEPS(steps) sizeof steps / sizeof *steps, steps
-/* The first of equal rows is what is written. */
 static const aq_named_pattern rows[] = {
-    {"gpt-2", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"gpt2", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"default", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"aquila", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"phi-2", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"jina-es", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"jina-de", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"jina-v2-es", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"jina-v2-de", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"gigachat", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"a.x-4.0", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"mellum", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"modern-bert", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"mpt", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"olmo", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"jais", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"trillion", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"granite-docling", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)}, {"exaone4", AQ_PRE_GPT2, 0, 0, STEPS(gpt2)},
-    {"smollm", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)}, {"starcoder", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)}, {"refact", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)},
-    {"command-r", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)}, {"codeshell", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)},
-    {"exaone", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)}, {"minerva-7b", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)},
-    {"mellum2", AQ_PRE_SMOLLM, 0, 0, STEPS(smollm)}, {"llama-bpe", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)},
-    {"llama3", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)}, {"llama-v3", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)}, {"falcon3", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)},
-    {"falcon-h1", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)}, {"pixtral", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)},
-    {"midm-2.0", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)}, {"lfm2", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)},
-    {"jina-v5-nano", AQ_PRE_LLAMA3, 1, 1, STEPS(llama3)}, {"smaug-bpe", AQ_PRE_LLAMA3, 0, 0, STEPS(llama3)},
-    {"dbrx", AQ_PRE_LLAMA3, 0, 0, STEPS(llama3)}, {"chatglm-bpe", AQ_PRE_LLAMA3, 0, 0, STEPS(llama3)}, {"glm4", AQ_PRE_LLAMA3, 1, 0, STEPS(llama3)},
-    {"glm5", AQ_PRE_LLAMA3, 1, 0, STEPS(llama3)}, {"qwen2", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)},
-    {"deepseek-r1-qwen", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)}, {"megrez", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)},
-    {"kormo", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)}, {"f2llmv2", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)}, {"stablelm2", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)},
-    {"hunyuan", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)}, {"solar-open", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)}, {"grok-2", AQ_PRE_SPLITS, 0, 0, STEPS(qwen2)},
-    {"qwen35", AQ_PRE_SPLITS, 0, 0, STEPS(qwen35)}, {"tekken", AQ_PRE_SPLITS, 1, 1, STEPS(tekken)}, {"gpt-4o", AQ_PRE_SPLITS, 0, 0, STEPS(gpt4o)},
-    {"llama4", AQ_PRE_SPLITS, 0, 0, STEPS(gpt4o)}, {"kanana2", AQ_PRE_SPLITS, 0, 0, STEPS(gpt4o)}, {"talkie", AQ_PRE_SPLITS, 0, 0, STEPS(gpt4o)},
-    {"minimax-m2", AQ_PRE_SPLITS, 0, 0, STEPS(gpt4o)}, {"seed-coder", AQ_PRE_SPLITS, 0, 0, STEPS(seed_coder)},
-    {"minicpm5", AQ_PRE_SPLITS, 1, 0, STEPS(minicpm5)}, {"bailingmoe", AQ_PRE_SPLITS, 0, 0, STEPS(bailing)},
-    {"bailingmoe2", AQ_PRE_SPLITS, 0, 0, STEPS(bailing)}, {"llada-moe", AQ_PRE_SPLITS, 0, 0, STEPS(bailing)},
-    {"deepseek-llm", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_llm)}, {"deepseek-coder", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_coder)},
-    {"deepseek-v3", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_v3)}, {"hunyuan-dense", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_v3)},
-    {"joyai-llm", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_v3)}, {"hy_v4", AQ_PRE_SPLITS, 0, 0, STEPS(deepseek_v3)},
-    {"falcon", AQ_PRE_SPLITS, 0, 0, STEPS(falcon)}, {"bloom", AQ_PRE_SPLITS, 0, 0, STEPS(bloom)}, {"poro-chat", AQ_PRE_SPLITS, 0, 0, STEPS(bloom)},
-    {"gpt3-finnish", AQ_PRE_SPLITS, 0, 0, STEPS(bloom)}, {"viking", AQ_PRE_SPLITS, 0, 0, STEPS(viking)},
+#define PATTERN(name, pre, steps, ignore_merges, add_bos) {name, AQ_PRE_##pre, ignore_merges, add_bos, sizeof steps / sizeof *steps, steps},
+#include "frontend/tokenizer/patterns.def"
+#undef PATTERN
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 

@@ -43,7 +43,6 @@ void aq_regex_put(aq_regex_reader *r, const char *format, ...) {
     r->n = n >= (int)(AQ_REGEX_ROOM - r->n) ? AQ_REGEX_ROOM - 1 : r->n + (uint32_t)n; /* full: found out at the end */
 }
 
-
 char aq_regex_peek(const aq_regex_reader *r, uint32_t ahead) { return r->at + ahead < r->in.n ? r->in.s[r->at + ahead] : 0; }
 
 int aq_regex_take(aq_regex_reader *r, const char *text) {

@@ -303,7 +303,7 @@ def renamed(data, name):
 def names(program, source):
     """On the vocabulary of DeepSeek-LLM, whose merges cross most of the seams."""
     import re
-    rows = open(os.path.join(HERE, "../../../frontend/tokenizer/patterns.c"), encoding="utf-8").read().split("rows[] = {")[1].split("};")[0]
+    rows = open(os.path.join(HERE, "../../../frontend/tokenizer/patterns.def"), encoding="utf-8").read()
     texts = NamesTexts(7)
     some = [texts.text().replace("\0", "") for _ in range(3000)]
     with tempfile.TemporaryDirectory() as d:
@@ -311,7 +311,7 @@ def names(program, source):
         subprocess.run(["cc", "-x", "c", "-", "-o", run, "-I", os.path.join(source, "include"), "-I", os.path.join(source, "ggml/include"), "-L", lib, "-lllama", "-lggml", "-lggml-base",
                         f"-Wl,-rpath,{lib}", f"-Wl,-rpath-link,{lib}"], input=LLAMA_CPP, text=True, check=True)
         base = open(os.path.join(source, "models/ggml-vocab-deepseek-llm.gguf"), "rb").read()
-        for name in re.findall(r'\{"([^"]+)", AQ_PRE', rows):
+        for name in re.findall(r'^PATTERN\("([^"]+)"', rows, re.M):
             path = os.path.join(d, "m.gguf")
             with open(path, "wb") as f:
                 f.write(renamed(base, name))
