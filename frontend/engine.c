@@ -42,15 +42,24 @@ static void say(const aq_engine *e, const char *what, uint64_t done, uint64_t al
 
 /* --- checkpoint ---------------------------------------------------------------------------------------------------------------------- */
 
+static int is_type_of_weights(aq_dtype t) {
+    return t != AQ_F64 && (aq_dtype_of(t)->kind == AQ_KIND_FLOAT || aq_dtype_of(t)->kind == AQ_KIND_WEIGHT);
+}
+
 static aq_status wanted_type(const aq_engine *e, aq_dtype *out) {
-    const char *t = e->o.weights_type;
+    const char *wanted = e->o.weights_type;
+    char list[256] = "as-stored";
     *out = AQ_DTYPE_NONE;
-    if (!t || !strcmp(t, "as-stored"))
+    if (!wanted || !strcmp(wanted, "as-stored"))
         return AQ_OK;
-    *out = aq_dtype_by_name(t, strlen(t));
-    if (*out == AQ_DTYPE_NONE || *out == AQ_F64 || (aq_dtype_of(*out)->kind != AQ_KIND_FLOAT && aq_dtype_of(*out)->kind != AQ_KIND_WEIGHT))
-        return aq_fail(AQ_USAGE, NULL, "weights type %s: expected as-stored, f32, bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl or iq4_xs", t);
-    return AQ_OK;
+    *out = aq_dtype_by_name(wanted, strlen(wanted));
+    if (*out != AQ_DTYPE_NONE && is_type_of_weights(*out))
+        return AQ_OK;
+    size_t n = strlen(list);
+    for (int t = 1; t < AQ_DTYPE_COUNT && n < sizeof list; t++)
+        if (is_type_of_weights((aq_dtype)t))
+            n += (size_t)snprintf(list + n, sizeof list - n, ", %s", aq_dtype_of((aq_dtype)t)->name);
+    return aq_fail(AQ_USAGE, NULL, "weights type %s: expected %s", wanted, list);
 }
 
 /* Adapters before types: what is merged is rounded once. */
